@@ -1,0 +1,112 @@
+//! Time has passed: resends, give-up times and deadlines that are due.
+
+use super::turn::Turn;
+use super::{
+    AttentionCode, Cause, Direction, Effect, Forward, Ignored, Origin, Phase, Time, Verdict, Wait,
+    Work,
+};
+
+pub(super) fn clock(turn: &mut Turn<'_>) -> Verdict {
+    let due = |turn: &Turn<'_>, at: Option<Time>| at.is_some_and(|at| at <= turn.now);
+    let mut fired = false;
+    for step in 0..turn.saga.steps.len() {
+        match turn.phase(step).clone() {
+            Phase::Awaiting { deadline_at } if due(turn, deadline_at) => {
+                turn.saga.steps[step].phase = Phase::Awaiting { deadline_at: None };
+                turn.raise(Some(step), AttentionCode::DeadlinePassed, Origin::Clock);
+            }
+            Phase::Sent(wait) | Phase::Asking(wait) if due(turn, wait.next()) => {
+                command_clocks(turn, step, wait, due);
+            }
+            Phase::Undoing { wait, forward, renew } if due(turn, wait.next()) => {
+                compensation_clocks(turn, step, wait, (forward, renew), due);
+            }
+            _ => continue,
+        }
+        fired = true;
+    }
+    if fired { Verdict::Applied } else { Verdict::Ignored(Ignored::NothingDue) }
+}
+
+type Due = fn(&Turn<'_>, Option<Time>) -> bool;
+
+fn command_clocks(turn: &mut Turn<'_>, step: usize, mut wait: Wait, due: Due) {
+    let asking = matches!(turn.phase(step), Phase::Asking(_));
+    if due(turn, wait.deadline_at) {
+        wait.deadline_at = None;
+        turn.raise(Some(step), AttentionCode::DeadlinePassed, Origin::Clock);
+    }
+    if due(turn, wait.give_up_at) {
+        return give_up(turn, step, wait, asking);
+    }
+    let resends = due(turn, wait.resend_at);
+    if resends {
+        wait.attempt = wait.attempt.saturating_add(1);
+        let pause = turn.backoff(step, Direction::Forward, wait.attempt);
+        wait.resend_at = Some(turn.now + pause);
+    }
+    turn.saga.steps[step].phase = if asking { Phase::Asking(wait) } else { Phase::Sent(wait) };
+    if resends && asking {
+        probe(turn, step);
+    }
+    // A command in doubt is only asked after, until it is compensated or, forward only, sent on.
+    if resends && (!asking || forward_only(turn, step)) {
+        turn.send(step, Direction::Forward, wait.attempt);
+    }
+}
+
+/// No answer within the give-up time: the step is in doubt, it may have happened.
+fn give_up(turn: &mut Turn<'_>, step: usize, mut wait: Wait, asked: bool) {
+    let Work::Command { give_up, probe: can_probe, .. } = turn.step(step).work else { return };
+    wait.give_up_at = None;
+    if forward_only(turn, step) {
+        turn.raise(Some(step), AttentionCode::InDoubt, Origin::Clock);
+    } else if asked || !can_probe {
+        turn.saga.steps[step].phase = Phase::Sent(wait);
+        return turn.turn_back(Cause::InDoubt { step });
+    } else {
+        wait.give_up_at = Some(turn.now + give_up);
+    }
+    if can_probe {
+        turn.enter(step, Phase::Asking(wait));
+        probe(turn, step);
+    } else {
+        turn.saga.steps[step].phase = Phase::Sent(wait);
+    }
+}
+
+/// The pivot is never compensated while in doubt, nor is anything once it is passed.
+fn forward_only(turn: &Turn<'_>, step: usize) -> bool {
+    turn.step(step).pivot || turn.must_go_forward(step)
+}
+
+fn probe(turn: &mut Turn<'_>, step: usize) {
+    let generation = turn.saga.steps[step].generation;
+    turn.effects.push(Effect::Probe { step, generation });
+}
+
+fn compensation_clocks(
+    turn: &mut Turn<'_>,
+    step: usize,
+    mut wait: Wait,
+    (forward, renew): (Forward, bool),
+    due: Due,
+) {
+    if due(turn, wait.give_up_at) {
+        wait.give_up_at = None;
+        turn.raise(Some(step), AttentionCode::CompensationStuck, Origin::Clock);
+    }
+    let resends = due(turn, wait.resend_at);
+    if resends {
+        wait.attempt = wait.attempt.saturating_add(1);
+        let pause = turn.backoff(step, Direction::Compensate, wait.attempt);
+        wait.resend_at = Some(turn.now + pause);
+        let state = &mut turn.saga.steps[step];
+        state.undo = state.undo.saturating_add(u16::from(renew));
+    }
+    let renew = renew && !resends;
+    turn.saga.steps[step].phase = Phase::Undoing { wait, forward, renew };
+    if resends {
+        turn.send(step, Direction::Compensate, wait.attempt);
+    }
+}

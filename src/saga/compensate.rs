@@ -1,0 +1,196 @@
+//! Turning back: undo all that was done or may have been done, in order.
+
+use super::turn::Turn;
+use super::{
+    Announcement, AttentionCode, CancelState, Cause, Direction, Effect, Forward, Origin, Phase,
+    Status, WhyRefused, Work,
+};
+
+impl Turn<'_> {
+    /// Turns the saga back, unless a pivot is under way: then its answer decides, because what
+    /// may already be past the point of no return must not be undone.
+    pub fn turn_back(&mut self, cause: Cause) {
+        match self.saga.status {
+            Status::Running if self.pivot_under_way() => {
+                self.saga.cause.get_or_insert(cause);
+            }
+            Status::Running => {
+                // An earlier cause that waited for the pivot is the real one.
+                self.saga.cause.get_or_insert(cause);
+                if self.saga.cancel == CancelState::Waiting {
+                    self.saga.cancel = CancelState::Accepted;
+                }
+                self.saga.status = Status::Compensating;
+                self.stop_waiting();
+                self.settle();
+            }
+            _ => self.settle(),
+        }
+    }
+
+    /// Nothing goes forward any more: steps that wait for facts stop, commands that are out
+    /// are no longer resent. Whether these were applied is unknown, so they stay owed.
+    fn stop_waiting(&mut self) {
+        for step in 0..self.saga.steps.len() {
+            match &mut self.saga.steps[step].phase {
+                Phase::Awaiting { .. } => self.enter(step, Phase::Idle),
+                Phase::Sent(wait) | Phase::Asking(wait) => {
+                    wait.resend_at = None;
+                    wait.give_up_at = None;
+                    wait.deadline_at = None;
+                }
+                _ => continue,
+            }
+            self.clear(step);
+        }
+    }
+
+    /// Whether something of this step is, or may be, out in the world and must come back.
+    pub fn owes(&self, step: usize) -> bool {
+        self.step(step).compensation.is_some()
+            && matches!(
+                self.phase(step),
+                Phase::Done
+                    | Phase::Sent(_)
+                    | Phase::Asking(_)
+                    | Phase::Undoing { .. }
+                    | Phase::Refused { .. }
+            )
+    }
+
+    /// Sends every compensation whose turn has come; ends the saga when nothing is owed.
+    pub fn settle(&mut self) {
+        if self.saga.status != Status::Compensating {
+            return;
+        }
+        let owed: super::StepSet =
+            (0..self.saga.steps.len()).filter(|step| self.owes(*step)).collect();
+        for step in owed.iter() {
+            let blocked = self
+                .step(step)
+                .compensation
+                .as_ref()
+                .is_some_and(|undo| undo.after.intersects(owed));
+            let forward = match self.phase(step) {
+                Phase::Done => Forward::Done,
+                Phase::Sent(_) | Phase::Asking(_) => Forward::Unknown,
+                _ => continue,
+            };
+            if !blocked {
+                self.undo(step, forward);
+            }
+        }
+        if owed.is_empty() {
+            self.saga.status = Status::Compensated;
+            self.saga.ended_at = Some(self.now);
+            self.effects.push(Effect::Announce(Announcement::Cancelled));
+        }
+    }
+
+    /// Sends a compensation under a new id.
+    pub fn undo(&mut self, step: usize, forward: Forward) {
+        let state = &mut self.saga.steps[step];
+        state.undo = state.undo.saturating_add(1);
+        let wait = self.first_wait(step, Direction::Compensate);
+        self.enter(step, Phase::Undoing { wait, forward, renew: false });
+        self.send(step, Direction::Compensate, 1);
+    }
+
+    /// A compensation was answered: it is undone, or there was nothing to undo.
+    pub fn undone(&mut self, step: usize, settled: bool) {
+        self.enter(step, Phase::Undone { settled });
+        self.clear(step);
+        match self.saga.status {
+            Status::Compensating => {
+                if self.pivot_fact_seen() && self.leads_to_pivot(step) {
+                    let code = AttentionCode::GoodsAndMoneyDisagree;
+                    self.raise(Some(step), code, Origin::Decision);
+                }
+                self.settle();
+            }
+            // The saga resumed while this compensation was out: do the step again.
+            Status::Running => {
+                self.reopen(step);
+                self.advance();
+            }
+            _ => {}
+        }
+    }
+
+    fn leads_to_pivot(&self, step: usize) -> bool {
+        self.definition.pivots().iter().any(|pivot| self.definition.ancestors(pivot).contains(step))
+    }
+
+    /// A compensation was refused as too late.
+    pub fn refused(&mut self, step: usize, code: Box<str>) {
+        let resumes = match self.saga.status {
+            Status::Running => true,
+            Status::Compensating => {
+                self.saga.cause == Some(Cause::Cancel) || self.pivot_can_follow()
+            }
+            _ => false,
+        };
+        self.clear(step);
+        if resumes {
+            self.enter(step, Phase::Done);
+            self.resume();
+        } else {
+            self.enter(step, Phase::Refused { code });
+            self.raise(Some(step), AttentionCode::CompensationRefused, Origin::Decision);
+        }
+    }
+
+    /// Whether the pivot's fact is in and nothing before the pivot has failed, so that going
+    /// forward really leads past it (else the saga would turn back and forth for ever).
+    fn pivot_can_follow(&self) -> bool {
+        let failed = self.steps_in(|phase| matches!(phase, Phase::Failed { .. }));
+        let mut pivots = self.definition.pivots().iter();
+        self.pivot_fact_seen() && pivots.all(|p| !self.definition.ancestors(p).intersects(failed))
+    }
+
+    /// The step stands, so the order goes on after all. Steps undone meanwhile run again.
+    fn resume(&mut self) {
+        if self.saga.status == Status::Compensating {
+            self.saga.status = Status::Running;
+            let cause = self.saga.cause.take();
+            if cause == Some(Cause::Cancel) || self.saga.cancel == CancelState::Accepted {
+                self.refuse_cancel(WhyRefused::TooLate);
+            }
+            for step in 0..self.saga.steps.len() {
+                match self.phase(step) {
+                    Phase::Undone { .. } => self.reopen(step),
+                    Phase::Sent(_) | Phase::Asking(_) => {
+                        let wait = self.first_wait(step, Direction::Forward);
+                        self.enter(step, Phase::Sent(wait));
+                        self.send(step, Direction::Forward, 1);
+                    }
+                    // Refused earlier, for a reason that no longer holds: it stands as well.
+                    Phase::Refused { .. } => self.enter(step, Phase::Done),
+                    _ => {}
+                }
+            }
+        }
+        self.advance();
+        self.fail_again();
+    }
+
+    /// An undone step is to be done anew; an obligation cannot be, so an operator is called.
+    fn reopen(&mut self, step: usize) {
+        if self.step(step).work == Work::Obligation {
+            self.raise(Some(step), AttentionCode::ObligationUndone, Origin::Decision);
+        } else {
+            self.enter(step, Phase::Idle);
+        }
+    }
+
+    /// A "no" that came in while the saga was turned back counts again now that it resumed.
+    fn fail_again(&mut self) {
+        for step in 0..self.saga.steps.len() {
+            if let Phase::Failed { code } = self.phase(step).clone()
+                && self.saga.status == Status::Running
+            {
+                self.fail(step, code);
+            }
+        }
+    }
+}

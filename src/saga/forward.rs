@@ -1,0 +1,125 @@
+//! Going forward: start what became ready, notice the end, and what a "no" means.
+
+use super::turn::Turn;
+use super::{
+    Announcement, AttentionCode, CancelState, Cause, Direction, Effect, Origin, Phase, Status,
+    WhyRefused, Work, state,
+};
+
+impl Turn<'_> {
+    /// Starts every step that is ready, again and again, because a fact that is already known
+    /// completes its step at once; then looks whether all is done.
+    pub fn advance(&mut self) {
+        if self.saga.status != Status::Running || self.saga.cause.is_some() {
+            return;
+        }
+        loop {
+            let done = self.steps_in(|phase| *phase == Phase::Done);
+            let idle = self.steps_in(|phase| *phase == Phase::Idle);
+            let ready = idle.iter().find(|step| self.step(*step).after.is_subset_of(done));
+            let Some(step) = ready else { break };
+            self.begin(step);
+            // A step that fails as it begins may have turned the saga back.
+            if self.saga.status != Status::Running || self.saga.cause.is_some() {
+                return;
+            }
+        }
+        if self.saga.steps.iter().all(|step| step.phase == Phase::Done) {
+            self.saga.status = Status::Completed;
+            self.saga.ended_at = Some(self.now);
+            self.effects.push(Effect::Announce(Announcement::Completed));
+        }
+    }
+
+    /// Starts one step. A participant that must not be disturbed (a breaker is open) would be
+    /// held here, before its command goes out.
+    fn begin(&mut self, step: usize) {
+        match &self.step(step).work {
+            Work::Obligation => self.enter(step, Phase::Done),
+            Work::Command { .. } => {
+                let state = &mut self.saga.steps[step];
+                state.generation = state.generation.saturating_add(1);
+                state.data = None;
+                let wait = self.first_wait(step, Direction::Forward);
+                self.enter(step, Phase::Sent(wait));
+                self.send(step, Direction::Forward, 1);
+            }
+            Work::Facts { .. } => {
+                let deadline_at = state::after(self.now, self.step(step).deadline);
+                self.enter(step, Phase::Awaiting { deadline_at });
+                self.recall(step);
+            }
+        }
+    }
+
+    /// Lets the facts that are already known count for a step that has begun to wait.
+    fn recall(&mut self, step: usize) {
+        let known = |test: &dyn Fn(&str) -> bool| {
+            self.saga.facts.iter().any(|fact| !fact.early && test(&fact.kind))
+        };
+        if known(&|kind| self.step(step).completes_on(kind)) {
+            self.done(step, None);
+        } else if let Work::Facts { fails_on: Some(kind), .. } = &self.step(step).work
+            && known(&|fact| fact == kind)
+        {
+            self.fail(step, kind.as_str().into());
+        }
+    }
+
+    /// The step is done. The caller advances.
+    pub fn done(&mut self, step: usize, data: Option<Box<str>>) {
+        self.enter(step, Phase::Done);
+        if data.is_some() {
+            self.saga.steps[step].data = data;
+        }
+        self.clear(step);
+        if self.step(step).pivot {
+            self.pass_pivot();
+        }
+    }
+
+    /// A pivot was done while something wanted to turn the saga back: it is too late now, and
+    /// what went wrong beside the pivot is an operator's.
+    fn pass_pivot(&mut self) {
+        if self.saga.cause.take() == Some(Cause::Cancel) || self.saga.cancel == CancelState::Waiting
+        {
+            self.refuse_cancel(WhyRefused::PastPivot);
+        }
+        for step in 0..self.saga.steps.len() {
+            match self.phase(step) {
+                Phase::Failed { .. } => {
+                    self.raise(Some(step), AttentionCode::Rejected, Origin::Decision);
+                }
+                Phase::Sent(wait) | Phase::Asking(wait) if wait.give_up_at.is_none() => {
+                    self.raise(Some(step), AttentionCode::InDoubt, Origin::Clock);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    pub fn refuse_cancel(&mut self, why: WhyRefused) {
+        self.saga.cancel = CancelState::Refused;
+        self.effects.push(Effect::Announce(Announcement::CancelRefused { why }));
+    }
+
+    /// A business "no", or the fact that says so.
+    pub fn fail(&mut self, step: usize, code: Box<str>) {
+        self.enter(step, Phase::Failed { code: code.clone() });
+        self.clear(step);
+        if self.must_go_forward(step) {
+            let code = match self.step(step).work {
+                Work::Facts { .. } => AttentionCode::FailedPastPivot,
+                _ => AttentionCode::Rejected,
+            };
+            self.raise(Some(step), code, Origin::Decision);
+        } else {
+            self.turn_back(Cause::Rejected { step, code });
+        }
+    }
+
+    /// Whether this step can no longer be a reason to turn back.
+    pub fn must_go_forward(&self, step: usize) -> bool {
+        self.definition.is_past_pivot(step) || self.is_past_pivot()
+    }
+}

@@ -1,0 +1,142 @@
+//! A participant answered a command.
+
+use super::turn::Turn;
+use super::{
+    AttentionCode, CommandId, Direction, Effect, Forward, Ignored, Origin, Outcome, Phase, Refusal,
+    Reply, Status, Verdict,
+};
+
+/// The command that an id belongs to.
+pub(super) struct Sent {
+    pub step: usize,
+    pub direction: Direction,
+    /// No newer one has been started since.
+    pub newest: bool,
+}
+
+pub(super) fn reply(turn: &mut Turn<'_>, reply: &Reply) -> Verdict {
+    let Some(sent) = find(turn, reply.command) else {
+        return Verdict::Refused(Refusal::UnknownCommand);
+    };
+    let asked = turn.step(sent.step).command(sent.direction).map(|(participant, _)| participant);
+    if reply.from.is_some() && reply.from.as_deref() != asked {
+        return Verdict::Refused(Refusal::WrongParticipant);
+    }
+    if !sent.newest {
+        // A command of an earlier generation was settled before the newer one began.
+        return Verdict::Ignored(Ignored::Stale);
+    }
+    match sent.direction {
+        Direction::Forward => forward(turn, sent.step, reply),
+        Direction::Compensate => compensation(turn, sent.step, reply),
+    }
+}
+
+/// Which of the commands this saga ever sent has this id. Ids are hashes, so the candidates
+/// are computed; those that are out now come first because almost every reply is for them.
+pub(super) fn find(turn: &Turn<'_>, command: CommandId) -> Option<Sent> {
+    let is_out =
+        |phase: &Phase| matches!(phase, Phase::Sent(_) | Phase::Asking(_) | Phase::Undoing { .. });
+    let out = turn.steps_in(is_out);
+    let rest = turn.steps_in(|phase| !is_out(phase));
+    for step in out.iter().chain(rest.iter()) {
+        let state = &turn.saga.steps[step];
+        let ways = [(Direction::Forward, state.generation), (Direction::Compensate, state.undo)];
+        for (direction, newest) in ways {
+            let name = &turn.step(step).name;
+            let matches = |g: &u16| CommandId::of(turn.saga.id, name, direction, *g) == command;
+            if let Some(generation) = (1..=newest).rev().find(matches) {
+                return Some(Sent { step, direction, newest: generation == newest });
+            }
+        }
+    }
+    None
+}
+
+fn forward(turn: &mut Turn<'_>, step: usize, reply: &Reply) -> Verdict {
+    let phase = turn.phase(step).clone();
+    match (&phase, &reply.outcome) {
+        (Phase::Sent(_) | Phase::Asking(_), Outcome::Success | Outcome::NothingToDo) => {
+            turn.done(step, reply.data.clone());
+            turn.advance();
+            turn.settle();
+        }
+        // A command that was refused came after its own compensation: it was not applied.
+        (
+            Phase::Sent(_) | Phase::Asking(_),
+            Outcome::Rejected { code } | Outcome::Refused { code },
+        ) => turn.fail(step, code.clone()),
+        (Phase::Sent(wait) | Phase::Asking(wait), Outcome::Retry) => {
+            // Without a resend clock the saga has turned back, and a resend is not wanted.
+            if wait.resend_at.is_none() {
+                return Verdict::Ignored(Ignored::Stale);
+            }
+            let pause = turn.backoff(step, Direction::Forward, wait.attempt);
+            let wait = super::Wait { resend_at: Some(turn.now + pause), ..*wait };
+            turn.saga.steps[step].phase = Phase::Sent(wait);
+        }
+        (Phase::Failed { .. }, Outcome::Success) => return succeed_after_all(turn, step, reply),
+        (
+            Phase::Undoing { wait, forward: Forward::Unknown, renew },
+            Outcome::Success | Outcome::NothingToDo,
+        ) => {
+            let (wait, renew) = (*wait, *renew);
+            turn.saga.steps[step].phase =
+                Phase::Undoing { wait, forward: Forward::DoneLate, renew };
+            turn.effects.push(Effect::LateSuccess { step });
+        }
+        (Phase::Undone { settled: false }, Outcome::Success) => late_success(turn, step),
+        (Phase::Done, Outcome::Success) => return Verdict::Ignored(Ignored::Duplicate),
+        (Phase::Failed { .. }, Outcome::Rejected { .. }) => {
+            return Verdict::Ignored(Ignored::Duplicate);
+        }
+        _ => return Verdict::Ignored(Ignored::Stale),
+    }
+    Verdict::Applied
+}
+
+/// First a "no", then a success for the same command: against the participant contract, but
+/// something is out in the world now, so it counts.
+fn succeed_after_all(turn: &mut Turn<'_>, step: usize, reply: &Reply) -> Verdict {
+    if turn.saga.status == Status::Running {
+        turn.done(step, reply.data.clone());
+        turn.advance();
+    } else if turn.step(step).compensation.is_some() {
+        late_success(turn, step);
+    } else {
+        return Verdict::Ignored(Ignored::Stale);
+    }
+    Verdict::Applied
+}
+
+/// The step was applied after we had settled that it was not: undo it, under a new id. If the
+/// saga has ended, it stays ended, and the attention shows that something is still owed.
+fn late_success(turn: &mut Turn<'_>, step: usize) {
+    turn.effects.push(Effect::LateSuccess { step });
+    turn.undo(step, Forward::Done);
+    if turn.saga.status.is_final() {
+        turn.raise(Some(step), AttentionCode::LateSuccess, Origin::Clock);
+    }
+}
+
+fn compensation(turn: &mut Turn<'_>, step: usize, reply: &Reply) -> Verdict {
+    let (wait, forward) = match turn.phase(step) {
+        Phase::Undoing { wait, forward, .. } => (*wait, *forward),
+        Phase::Undone { .. } => return Verdict::Ignored(Ignored::Duplicate),
+        _ => return Verdict::Ignored(Ignored::Stale),
+    };
+    match &reply.outcome {
+        Outcome::Success => turn.undone(step, true),
+        // It overtook its own command, which was then applied all the same: once more.
+        Outcome::NothingToDo if forward == Forward::DoneLate => turn.undo(step, Forward::Done),
+        Outcome::NothingToDo => turn.undone(step, forward == Forward::Done),
+        Outcome::Refused { code } => turn.refused(step, code.clone()),
+        Outcome::Retry | Outcome::Rejected { .. } => {
+            let pause = turn.backoff(step, Direction::Compensate, wait.attempt);
+            let wait = super::Wait { resend_at: Some(turn.now + pause), ..wait };
+            let renew = matches!(reply.outcome, Outcome::Rejected { .. });
+            turn.saga.steps[step].phase = Phase::Undoing { wait, forward, renew };
+        }
+    }
+    Verdict::Applied
+}

@@ -1,0 +1,304 @@
+//! A saga as it stands: small enough to be written at every step.
+
+use super::{Definition, EventId, Millis, SagaId, Time};
+
+/// One run of a definition for one order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Saga {
+    pub id: SagaId,
+    pub status: Status,
+    /// Why the saga compensates, or will as soon as a pivot that is under way has answered.
+    pub cause: Option<Cause>,
+    pub cancel: CancelState,
+    /// One per step of the definition, in its order.
+    pub steps: Vec<StepState>,
+    /// Facts seen so far, at most one of a kind.
+    pub facts: Vec<Fact>,
+    pub attention: Vec<Attention>,
+    pub started_at: Time,
+    pub ended_at: Option<Time>,
+}
+
+impl Saga {
+    /// A saga to which nothing has happened yet.
+    #[must_use]
+    pub fn created(definition: &Definition, id: SagaId) -> Saga {
+        Saga {
+            id,
+            status: Status::Created,
+            cause: None,
+            cancel: CancelState::None,
+            steps: vec![StepState::idle(); definition.steps().len()],
+            facts: Vec::new(),
+            attention: Vec::new(),
+            started_at: Time::default(),
+            ended_at: None,
+        }
+    }
+
+    /// The earliest clock of any step: when [`super::Input::Clock`] is next of use.
+    #[must_use]
+    pub fn next_clock(&self) -> Option<Time> {
+        self.steps.iter().filter_map(|step| step.next_clock()).min()
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// Exists only in memory, before its first transition.
+    Created,
+    Running,
+    Compensating,
+    /// All steps are done. Final.
+    Completed,
+    /// All that was owed is undone. Final.
+    Compensated,
+}
+
+impl Status {
+    pub const ALL: [Status; 5] = [
+        Status::Created,
+        Status::Running,
+        Status::Compensating,
+        Status::Completed,
+        Status::Compensated,
+    ];
+
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        matches!(self, Status::Completed | Status::Compensated)
+    }
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Created => "created",
+            Status::Running => "running",
+            Status::Compensating => "compensating",
+            Status::Completed => "completed",
+            Status::Compensated => "compensated",
+        }
+    }
+}
+
+/// Why a saga turned back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    Cancel,
+    Rejected {
+        step: usize,
+        code: Box<str>,
+    },
+    /// No answer within the give-up time.
+    InDoubt {
+        step: usize,
+    },
+}
+
+/// What became of the wish to cancel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CancelState {
+    None,
+    /// Waits for the answer of a pivot that is under way.
+    Waiting,
+    Accepted,
+    Refused,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StepState {
+    pub phase: Phase,
+    /// When it entered this phase.
+    pub since: Time,
+    /// How often the step was started; part of the command id. 0: never.
+    pub generation: u16,
+    /// How often its compensation was started, each with an id of its own.
+    pub undo: u16,
+    /// What the participant's success handed to later steps (JSON text).
+    pub data: Option<Box<str>>,
+}
+
+impl StepState {
+    #[must_use]
+    pub fn idle() -> StepState {
+        StepState { phase: Phase::Idle, since: Time::default(), generation: 0, undo: 0, data: None }
+    }
+
+    fn next_clock(&self) -> Option<Time> {
+        match &self.phase {
+            Phase::Sent(wait) | Phase::Asking(wait) | Phase::Undoing { wait, .. } => wait.next(),
+            Phase::Awaiting { deadline_at } => *deadline_at,
+            _ => None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Phase {
+    /// Not started, or to be started again.
+    Idle,
+    /// The command is out, its answer is not in.
+    Sent(Wait),
+    /// In doubt: no answer within the give-up time, and a probe is out.
+    Asking(Wait),
+    /// Waits for a fact.
+    Awaiting {
+        deadline_at: Option<Time>,
+    },
+    Done,
+    /// A business "no", or the fact that says that it failed.
+    Failed {
+        code: Box<str>,
+    },
+    /// The compensation is out, its answer is not in.
+    Undoing {
+        wait: Wait,
+        forward: Forward,
+        /// The last answer was a final "no": the next attempt needs a new command id,
+        /// because a participant repeats its first answer to an id it knows.
+        renew: bool,
+    },
+    /// The compensation was refused after a business failure: an operator must decide.
+    Refused {
+        code: Box<str>,
+    },
+    /// Compensated. `settled` is false while the command was never answered and its
+    /// compensation found nothing: then it may still be applied late.
+    Undone {
+        settled: bool,
+    },
+}
+
+impl Phase {
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Phase::Idle => "idle",
+            Phase::Sent(_) => "sent",
+            Phase::Asking(_) => "in-doubt",
+            Phase::Awaiting { .. } => "awaiting",
+            Phase::Done => "done",
+            Phase::Failed { .. } => "failed",
+            Phase::Undoing { .. } => "compensating",
+            Phase::Refused { .. } => "compensation-refused",
+            Phase::Undone { .. } => "compensated",
+        }
+    }
+}
+
+/// What is known of a step's command while its compensation is out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forward {
+    /// It was done when the compensation was sent.
+    Done,
+    /// It was never answered.
+    Unknown,
+    /// Its success arrived after the compensation was sent.
+    DoneLate,
+}
+
+/// The clocks of something that was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Wait {
+    /// How often it was sent, from 1.
+    pub attempt: u16,
+    pub resend_at: Option<Time>,
+    pub give_up_at: Option<Time>,
+    pub deadline_at: Option<Time>,
+}
+
+impl Wait {
+    #[must_use]
+    pub fn next(&self) -> Option<Time> {
+        [self.resend_at, self.give_up_at, self.deadline_at].into_iter().flatten().min()
+    }
+}
+
+/// A fact that some step waits, or will wait, for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fact {
+    pub kind: Box<str>,
+    pub event: EventId,
+    pub at: Time,
+    /// It came before it could be true and counts for nothing until an operator, or a
+    /// repeated fact, confirms it.
+    pub early: bool,
+}
+
+/// A reason for an operator to look. At most one per (step, code).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attention {
+    pub step: Option<usize>,
+    pub code: AttentionCode,
+    pub since: Time,
+    pub origin: Origin,
+}
+
+/// What raised an attention: a clock's clears by itself when the step is settled after all,
+/// a decision's stays until an operator clears it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    Clock,
+    Decision,
+}
+
+/// Stable codes: dashboards, alerts and runbooks are keyed by them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AttentionCode {
+    /// The step's deadline has passed.
+    DeadlinePassed,
+    /// A step at or past the pivot has no answer within its give-up time.
+    InDoubt,
+    /// A participant said no past the pivot.
+    Rejected,
+    /// The fact that fails the step came past the pivot.
+    FailedPastPivot,
+    /// No answer to a compensation within its give-up time, or it keeps failing.
+    CompensationStuck,
+    /// A compensation was refused after a business failure.
+    CompensationRefused,
+    /// A fact came before it could be true, such as a delivery before the dispatch.
+    EarlyFact,
+    /// The pivot's fact came for a saga whose goods were taken back all the same.
+    GoodsAndMoneyDisagree,
+    /// A step succeeded after its compensation had found nothing to undo.
+    LateSuccess,
+    /// The saga resumed after an obligation had already been undone.
+    ObligationUndone,
+}
+
+impl AttentionCode {
+    pub const ALL: [AttentionCode; 10] = [
+        AttentionCode::DeadlinePassed,
+        AttentionCode::InDoubt,
+        AttentionCode::Rejected,
+        AttentionCode::FailedPastPivot,
+        AttentionCode::CompensationStuck,
+        AttentionCode::CompensationRefused,
+        AttentionCode::EarlyFact,
+        AttentionCode::GoodsAndMoneyDisagree,
+        AttentionCode::LateSuccess,
+        AttentionCode::ObligationUndone,
+    ];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AttentionCode::DeadlinePassed => "DEADLINE_PASSED",
+            AttentionCode::InDoubt => "IN_DOUBT",
+            AttentionCode::Rejected => "REJECTED",
+            AttentionCode::FailedPastPivot => "FAILED_PAST_PIVOT",
+            AttentionCode::CompensationStuck => "COMPENSATION_STUCK",
+            AttentionCode::CompensationRefused => "COMPENSATION_REFUSED",
+            AttentionCode::EarlyFact => "EARLY_FACT",
+            AttentionCode::GoodsAndMoneyDisagree => "GOODS_AND_MONEY_DISAGREE",
+            AttentionCode::LateSuccess => "LATE_SUCCESS",
+            AttentionCode::ObligationUndone => "OBLIGATION_UNDONE",
+        }
+    }
+}
+
+/// Adds spans to optional times, for clocks that may be absent.
+pub(super) fn after(now: Time, span: Option<Millis>) -> Option<Time> {
+    span.map(|span| now + span)
+}

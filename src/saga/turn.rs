@@ -1,0 +1,132 @@
+//! The workbench of one decision: the saga being changed and the effects so far.
+
+use super::identity::spread;
+use super::{
+    Announcement, Attention, AttentionCode, Definition, Direction, Effect, Millis, Origin, Phase,
+    Saga, Step, StepSet, Time, Transition, Verdict, Wait, Work, state,
+};
+
+pub(super) struct Turn<'a> {
+    pub definition: &'a Definition,
+    pub saga: Saga,
+    pub now: Time,
+    pub effects: Vec<Effect>,
+}
+
+impl<'a> Turn<'a> {
+    pub fn new(definition: &'a Definition, saga: &Saga, now: Time) -> Turn<'a> {
+        assert_eq!(
+            saga.steps.len(),
+            definition.steps().len(),
+            "a saga is decided by the definition it was started with"
+        );
+        Turn { definition, saga: saga.clone(), now, effects: Vec::new() }
+    }
+
+    /// Ends the decision. What was not applied leaves no trace.
+    pub fn finish(self, before: &Saga, verdict: Verdict) -> Transition {
+        match verdict {
+            Verdict::Applied => Transition { saga: self.saga, effects: self.effects, verdict },
+            _ => Transition { saga: before.clone(), effects: Vec::new(), verdict },
+        }
+    }
+
+    pub fn step(&self, step: usize) -> &'a Step {
+        &self.definition.steps()[step]
+    }
+
+    pub fn phase(&self, step: usize) -> &Phase {
+        &self.saga.steps[step].phase
+    }
+
+    pub fn enter(&mut self, step: usize, phase: Phase) {
+        self.saga.steps[step].phase = phase;
+        self.saga.steps[step].since = self.now;
+    }
+
+    /// The steps whose phase passes the test.
+    pub fn steps_in(&self, test: impl Fn(&Phase) -> bool) -> StepSet {
+        let states = self.saga.steps.iter().enumerate();
+        states.filter(|(_, state)| test(&state.phase)).map(|(step, _)| step).collect()
+    }
+
+    /// Whether the point of no return is behind us.
+    pub fn is_past_pivot(&self) -> bool {
+        self.steps_in(|phase| *phase == Phase::Done).intersects(self.definition.pivots())
+    }
+
+    /// A pivot whose command is out: it may have been done, so nothing may be undone yet.
+    pub fn pivot_under_way(&self) -> bool {
+        let out = self.steps_in(|phase| matches!(phase, Phase::Sent(_) | Phase::Asking(_)));
+        out.intersects(self.definition.pivots())
+    }
+
+    /// Whether a fact that completes one of the pivots has been seen.
+    pub fn pivot_fact_seen(&self) -> bool {
+        let mut pivots = self.definition.pivots().iter();
+        pivots.any(|pivot| {
+            self.saga.facts.iter().any(|fact| self.step(pivot).completes_on(&fact.kind))
+        })
+    }
+
+    pub fn send(&mut self, step: usize, direction: Direction, attempt: u16) {
+        let state = &self.saga.steps[step];
+        let generation = match direction {
+            Direction::Forward => state.generation,
+            Direction::Compensate => state.undo,
+        };
+        self.effects.push(Effect::Send { step, direction, generation, attempt });
+    }
+
+    /// The clocks of something sent now for the first time.
+    pub fn first_wait(&self, step: usize, direction: Direction) -> Wait {
+        let (give_up, deadline) = match (direction, &self.step(step).work) {
+            (Direction::Forward, Work::Command { give_up, .. }) => {
+                (Some(*give_up), self.step(step).deadline)
+            }
+            _ => (self.step(step).compensation.as_ref().map(|undo| undo.give_up), None),
+        };
+        Wait {
+            attempt: 1,
+            resend_at: Some(self.now + self.backoff(step, direction, 1)),
+            give_up_at: state::after(self.now, give_up),
+            deadline_at: state::after(self.now, deadline),
+        }
+    }
+
+    /// How long to wait after the given attempt.
+    pub fn backoff(&self, step: usize, direction: Direction, attempt: u16) -> Millis {
+        let policy = match (direction, &self.step(step).work, &self.step(step).compensation) {
+            (Direction::Forward, Work::Command { resend, .. }, _) => resend,
+            (_, _, Some(undo)) => &undo.resend,
+            _ => return Millis::HOUR,
+        };
+        let salt = (step as u64) << 32 | (direction as u64) << 31 | u64::from(attempt);
+        policy.wait(attempt, spread(self.saga.id, salt))
+    }
+
+    /// Puts something before an operator; at most once per (step, code).
+    pub fn raise(&mut self, step: Option<usize>, code: AttentionCode, origin: Origin) {
+        let known = self.saga.attention.iter_mut().find(|a| a.step == step && a.code == code);
+        match known {
+            // What a decision raises outlasts what a clock raised.
+            Some(attention) if origin == Origin::Decision => attention.origin = origin,
+            Some(_) => {}
+            None => {
+                self.saga.attention.push(Attention { step, code, since: self.now, origin });
+                self.effects.push(Effect::Announce(Announcement::AttentionRaised { step, code }));
+            }
+        }
+    }
+
+    /// Clears what a clock raised about a step that is settled now.
+    pub fn clear(&mut self, step: usize) {
+        let settled = |a: &Attention| a.step == Some(step) && a.origin == Origin::Clock;
+        let (cleared, kept) =
+            std::mem::take(&mut self.saga.attention).into_iter().partition(settled);
+        self.saga.attention = kept;
+        for Attention { step, code, .. } in cleared {
+            self.effects.push(Effect::Announce(Announcement::AttentionCleared { step, code }));
+        }
+    }
+}
