@@ -143,6 +143,8 @@ pub struct Compensation {
     pub resend: Backoff,
     /// Without an answer for this long, an operator is called.
     pub give_up: Millis,
+    /// The fields of the order that the participant gets; all of them where absent.
+    pub needs: Option<Vec<String>>,
 }
 
 /// A definition that can be run.

@@ -1,0 +1,182 @@
+//! What carries messages: the port, its brokers, and the CloudEvents envelope.
+//!
+//! [`Broker`] is what the rest of the crate knows: channels by name, delivery at least once,
+//! confirmed publication. RabbitMQ (`amqp`) serves production, `memory` the embedded
+//! development mode; `tests/broker.rs` holds one conformance suite that both pass. Queue and
+//! exchange names live in `topology`. No decision is taken here.
+
+pub mod envelope;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+pub use envelope::{Event, Malformed};
+
+/// The largest message that is taken in by default, in bytes.
+pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 256 * 1024;
+
+#[async_trait]
+pub trait Broker: Send + Sync + 'static {
+    /// Makes all queues and bindings exist. Safe to repeat, and by several at once.
+    ///
+    /// # Errors
+    /// [`BrokerError::Mismatch`] when something of that name exists with other properties.
+    async fn declare(&self, topology: &Topology) -> Result<(), BrokerError>;
+
+    /// Begins to receive from a channel. At most `prefetch` messages are out unacknowledged.
+    async fn consume(
+        &self,
+        channel: &Channel,
+        prefetch: u16,
+    ) -> Result<Box<dyn Consumer>, BrokerError>;
+
+    /// Publishes all, streaming the confirms, and answers for each in order. Only `Ok` means
+    /// that the broker has it safe in a queue; anything else is unknown or not sent, and is to
+    /// be sent again under the same id.
+    async fn publish(&self, messages: &[Outgoing]) -> Vec<Result<(), PublishError>>;
+
+    /// Closes the connections after what was acknowledged has been sent.
+    async fn close(&self);
+}
+
+#[async_trait]
+pub trait Consumer: Send {
+    /// Waits for at least one message and takes what is there, up to `max`.
+    ///
+    /// # Errors
+    /// The subscription has ended (connection lost, queue deleted): everything unacknowledged
+    /// comes again, on this or another worker. Declare and consume anew.
+    async fn receive(&mut self, max: usize) -> Result<Vec<Incoming>, BrokerError>;
+}
+
+/// A message as it came, not yet understood.
+#[derive(Debug)]
+pub struct Incoming {
+    pub channel: Channel,
+    pub body: Bytes,
+    /// Properties and headers as text, by lower-case name. AMQP properties keep their names
+    /// (`content-type`, `message-id`, `type`, `app-id`, …); the routing key is `routing-key`.
+    pub headers: BTreeMap<String, String>,
+    pub redelivered: bool,
+    pub ticket: Ticket,
+}
+
+/// The right to acknowledge one delivery. Dropped unused, the message comes again, at the
+/// latest when the connection ends.
+pub struct Ticket(Option<Box<dyn FnOnce() + Send>>);
+
+impl Ticket {
+    pub fn new(acknowledge: impl FnOnce() + Send + 'static) -> Ticket {
+        Ticket(Some(Box::new(acknowledge)))
+    }
+
+    /// The message is dealt with, durably. Never blocks; the broker may hear of it together
+    /// with others.
+    pub fn done(mut self) {
+        if let Some(acknowledge) = self.0.take() {
+            acknowledge();
+        }
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ticket")
+    }
+}
+
+/// A message to publish.
+#[derive(Debug, Clone)]
+pub struct Outgoing {
+    pub channel: Channel,
+    pub event: Event,
+}
+
+/// Where messages go and come from, whatever the broker calls it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Channel {
+    /// In: orders and cancel requests.
+    Orders,
+    /// In: facts from couriers and warehouses.
+    Facts,
+    /// In: participants' answers.
+    Replies,
+    /// Out: commands to one participant.
+    Commands(String),
+    /// Out: what the rest of the company may want to know. Nobody has to listen.
+    Events,
+    /// What the broker itself gave up delivering.
+    Dead,
+}
+
+impl fmt::Display for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Channel::Orders => f.write_str("orders"),
+            Channel::Facts => f.write_str("facts"),
+            Channel::Replies => f.write_str("replies"),
+            Channel::Commands(participant) => write!(f, "commands.{participant}"),
+            Channel::Events => f.write_str("events"),
+            Channel::Dead => f.write_str("dead"),
+        }
+    }
+}
+
+impl FromStr for Channel {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Channel, String> {
+        Ok(match text {
+            "orders" => Channel::Orders,
+            "facts" => Channel::Facts,
+            "replies" => Channel::Replies,
+            "events" => Channel::Events,
+            "dead" => Channel::Dead,
+            _ => match text.strip_prefix("commands.") {
+                Some(participant) => Channel::Commands(participant.to_owned()),
+                None => return Err(format!("there is no channel '{text}'")),
+            },
+        })
+    }
+}
+
+/// What the definitions in use need: the participants that get commands, and the events that
+/// come in. Names without a major version, such as `order.created`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Topology {
+    pub participants: Vec<String>,
+    pub orders: Vec<String>,
+    pub facts: Vec<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    #[error("the broker is not available ({during})")]
+    Unavailable {
+        during: &'static str,
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    #[error(
+        "{what} exists with other properties than Makegood declares: {detail}. \
+         Delete it or use another virtual host"
+    )]
+    Mismatch { what: String, detail: String },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// No queue takes messages of this kind: the topology is damaged.
+    #[error("no queue is bound for it")]
+    Unroutable,
+    /// The broker said no: a queue is full, say.
+    #[error("the broker refused it")]
+    Refused,
+    /// No confirm: it may or may not have arrived.
+    #[error("no confirm came: {0}")]
+    Unknown(String),
+}

@@ -1,0 +1,216 @@
+//! The one door through which time comes in.
+//!
+//! In production time is the database's (workers on different machines then agree), kept by
+//! [`SystemClock`] as an offset to this machine's. In `makegood dev` it is a
+//! [`SimulatedClock`], which stands still while anybody works and jumps to the next event as
+//! soon as everybody waits, so that 45 days of delivery pass in seconds through the very same
+//! worker. Nothing else in the crate may ask the machine what time it is (clippy.toml).
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{Notify, oneshot};
+
+use crate::saga::{Millis, Time};
+
+#[async_trait]
+pub trait Clock: Send + Sync + 'static {
+    fn now(&self) -> Time;
+
+    /// Waits until `at` for something that is worth waiting for: a simulated clock jumps there.
+    /// `held` is what the caller was busy with; it is let go only after the wait is known, so
+    /// that there is no idle moment between. The returned [`Busy`] keeps time from going on
+    /// until what was due is done.
+    async fn sleep_until(&self, at: Time, held: Busy) -> Busy;
+
+    /// Waits for `span` between two looks at something that may have changed. A simulated
+    /// clock never jumps for this; it wakes the caller when time has passed for another reason.
+    async fn pause(&self, span: Millis);
+
+    /// Marks work that must be finished before simulated time may go on.
+    fn busy(&self) -> Busy;
+}
+
+/// Held while something is under way. Dropping it says that it is done.
+#[must_use]
+#[derive(Debug, Default)]
+pub struct Busy(Option<Arc<Simulation>>);
+
+impl Clone for Busy {
+    fn clone(&self) -> Busy {
+        self.0.as_ref().map_or(Busy(None), Simulation::busy)
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        if let Some(simulation) = self.0.take() {
+            simulation.state().busy -= 1;
+            simulation.changed.notify_one();
+        }
+    }
+}
+
+/// This machine's clock, corrected by the distance to the database's.
+#[derive(Debug, Default)]
+pub struct SystemClock {
+    offset_ms: AtomicI64,
+}
+
+impl SystemClock {
+    /// Takes over the database's time, as read just now.
+    pub fn correct(&self, database: Time) {
+        self.offset_ms.store(database.0 - machine_time().0, Ordering::Relaxed);
+    }
+}
+
+#[async_trait]
+impl Clock for SystemClock {
+    fn now(&self) -> Time {
+        Time(machine_time().0 + self.offset_ms.load(Ordering::Relaxed))
+    }
+
+    async fn sleep_until(&self, at: Time, _held: Busy) -> Busy {
+        tokio::time::sleep(Duration::from_millis((at - self.now()).0)).await;
+        Busy(None)
+    }
+
+    async fn pause(&self, span: Millis) {
+        tokio::time::sleep(Duration::from_millis(span.0)).await;
+    }
+
+    fn busy(&self) -> Busy {
+        Busy(None)
+    }
+}
+
+#[allow(clippy::disallowed_methods)] // this is the door
+fn machine_time() -> Time {
+    let since_epoch =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Time(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// A clock for `makegood dev`: time passes only when nothing is going on.
+#[derive(Debug, Clone)]
+pub struct SimulatedClock(Arc<Simulation>);
+
+#[derive(Debug)]
+struct Simulation {
+    state: Mutex<SimulationState>,
+    changed: Notify,
+}
+
+#[derive(Debug)]
+struct SimulationState {
+    now: Time,
+    /// Work under way.
+    busy: usize,
+    /// Who waits for which time; the number keeps equal times in order of arrival.
+    sleepers: BTreeMap<(Time, u64), Sleeper>,
+    arrivals: u64,
+}
+
+#[derive(Debug)]
+struct Sleeper {
+    wake: oneshot::Sender<Busy>,
+    /// Whether time may jump because of this one.
+    moves_time: bool,
+}
+
+impl SimulatedClock {
+    #[must_use]
+    pub fn starting_at(now: Time) -> SimulatedClock {
+        let state = SimulationState { now, busy: 0, sleepers: BTreeMap::new(), arrivals: 0 };
+        SimulatedClock(Arc::new(Simulation { state: Mutex::new(state), changed: Notify::new() }))
+    }
+
+    /// Runs the simulation: returns when nothing is under way and nobody waits for a time that
+    /// is worth jumping to. `progress` is told each new time.
+    pub async fn run(&self, mut progress: impl FnMut(Time)) {
+        loop {
+            match self.step() {
+                Step::Busy => self.0.changed.notified().await,
+                Step::Jumped(now) => progress(now),
+                Step::Finished => return,
+            }
+        }
+    }
+
+    fn step(&self) -> Step {
+        let mut state = self.0.state();
+        if state.busy > 0 {
+            return Step::Busy;
+        }
+        // A sleeper that was given up (its future dropped) must not move time.
+        state.sleepers.retain(|_, sleeper| !sleeper.wake.is_closed());
+        let next = state.sleepers.iter().find(|(_, sleeper)| sleeper.moves_time);
+        let Some((&(at, _), _)) = next else { return Step::Finished };
+        state.now = state.now.max(at);
+        let later = state.sleepers.split_off(&(state.now + Millis(1), 0));
+        let due = std::mem::replace(&mut state.sleepers, later);
+        for sleeper in due.into_values() {
+            state.busy += 1;
+            // The guard is made before the lock is free: nobody sees an idle moment between.
+            let guard = Busy(Some(self.0.clone()));
+            if let Err(unwanted) = sleeper.wake.send(guard) {
+                state.busy -= 1;
+                std::mem::forget(unwanted); // its drop would lock again; it is counted here
+            }
+        }
+        Step::Jumped(state.now)
+    }
+
+    fn enqueue(&self, at: Time, moves_time: bool) -> oneshot::Receiver<Busy> {
+        let (wake, woken) = oneshot::channel();
+        let mut state = self.0.state();
+        state.arrivals += 1;
+        let key = (at, state.arrivals);
+        state.sleepers.insert(key, Sleeper { wake, moves_time });
+        drop(state);
+        self.0.changed.notify_one();
+        woken
+    }
+}
+
+enum Step {
+    Busy,
+    Jumped(Time),
+    Finished,
+}
+
+impl Simulation {
+    fn state(&self) -> MutexGuard<'_, SimulationState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn busy(self: &Arc<Simulation>) -> Busy {
+        self.state().busy += 1;
+        Busy(Some(self.clone()))
+    }
+}
+
+#[async_trait]
+impl Clock for SimulatedClock {
+    fn now(&self) -> Time {
+        self.0.state().now
+    }
+
+    async fn sleep_until(&self, at: Time, held: Busy) -> Busy {
+        let woken = self.enqueue(at, true);
+        drop(held);
+        woken.await.unwrap_or_default()
+    }
+
+    async fn pause(&self, span: Millis) {
+        let at = self.now() + span;
+        let _ = self.enqueue(at, false).await;
+    }
+
+    fn busy(&self) -> Busy {
+        Simulation::busy(&self.0)
+    }
+}

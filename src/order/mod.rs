@@ -1,0 +1,1 @@
+//! The order domain: what an order is, parsed once at the border.
