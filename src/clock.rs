@@ -150,7 +150,8 @@ impl SimulatedClock {
         let next = state.sleepers.iter().find(|(_, sleeper)| sleeper.moves_time);
         let Some((&(at, _), _)) = next else { return Step::Finished };
         state.now = state.now.max(at);
-        let later = state.sleepers.split_off(&(state.now + Millis(1), 0));
+        let bound = (state.now + Millis(1), 0);
+        let later = state.sleepers.split_off(&bound);
         let due = std::mem::replace(&mut state.sleepers, later);
         for sleeper in due.into_values() {
             state.busy += 1;
