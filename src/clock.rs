@@ -28,10 +28,36 @@ pub trait Clock: Send + Sync + 'static {
 
     /// Waits for `span` between two looks at something that may have changed. A simulated
     /// clock never jumps for this; it wakes the caller when time has passed for another reason.
-    async fn pause(&self, span: Millis);
+    /// Like [`Clock::sleep_until`] it hands out a [`Busy`] for what follows.
+    async fn pause(&self, span: Millis) -> Busy;
 
     /// Marks work that must be finished before simulated time may go on.
     fn busy(&self) -> Busy;
+}
+
+/// Waits for `span` of this machine's time, also in a simulation: for what is broken outside
+/// (a database that is away), which no simulated time can heal.
+#[allow(clippy::disallowed_methods)] // this is the door
+pub async fn wait(span: Duration) {
+    tokio::time::sleep(span).await;
+}
+
+/// A time as it is written everywhere outside: RFC 3339 in UTC, to the millisecond.
+#[must_use]
+pub fn rfc3339(at: Time) -> String {
+    let nanoseconds = i128::from(at.0) * 1_000_000;
+    time::OffsetDateTime::from_unix_timestamp_nanos(nanoseconds)
+        .ok()
+        .and_then(|time| time.format(&time::format_description::well_known::Rfc3339).ok())
+        .unwrap_or_else(|| format!("{} ms", at.0))
+}
+
+/// Reads an RFC 3339 time.
+#[must_use]
+pub fn from_rfc3339(text: &str) -> Option<Time> {
+    let format = &time::format_description::well_known::Rfc3339;
+    let time = time::OffsetDateTime::parse(text, format).ok()?;
+    i64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok().map(Time)
 }
 
 /// Held while something is under way. Dropping it says that it is done.
@@ -74,12 +100,13 @@ impl Clock for SystemClock {
     }
 
     async fn sleep_until(&self, at: Time, _held: Busy) -> Busy {
-        tokio::time::sleep(Duration::from_millis((at - self.now()).0)).await;
+        wait(Duration::from_millis((at - self.now()).0)).await;
         Busy(None)
     }
 
-    async fn pause(&self, span: Millis) {
-        tokio::time::sleep(Duration::from_millis(span.0)).await;
+    async fn pause(&self, span: Millis) -> Busy {
+        wait(Duration::from_millis(span.0)).await;
+        Busy(None)
     }
 
     fn busy(&self) -> Busy {
@@ -206,9 +233,9 @@ impl Clock for SimulatedClock {
         woken.await.unwrap_or_default()
     }
 
-    async fn pause(&self, span: Millis) {
+    async fn pause(&self, span: Millis) -> Busy {
         let at = self.now() + span;
-        let _ = self.enqueue(at, false).await;
+        self.enqueue(at, false).await.unwrap_or_default()
     }
 
     fn busy(&self) -> Busy {

@@ -74,3 +74,8 @@ pub fn decode(
     let _ = (body, headers, max_bytes);
     Err(Malformed { reason: "unparseable", detail: String::new() })
 }
+impl Event {
+    pub fn name(&self) -> &str {
+        &self.kind
+    }
+}

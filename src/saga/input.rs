@@ -19,6 +19,21 @@ pub enum Input {
     Cancel,
 }
 
+impl Input {
+    /// Its name, for counting and for people.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Input::Start => "start",
+            Input::Reply(_) => "reply",
+            Input::Probed { .. } => "probe-answer",
+            Input::Fact(_) => "fact",
+            Input::Clock => "clock",
+            Input::Cancel => "cancel",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     pub command: CommandId,

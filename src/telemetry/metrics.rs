@@ -7,7 +7,6 @@ use prometheus::{
 
 use super::Health;
 use crate::saga::{Announcement, Effect, Saga, SagaId, Status, Time, Verdict};
-use crate::store::Counts;
 
 /// Seconds from a few milliseconds to two months: sagas live long.
 const SAGA_SECONDS: [f64; 12] = [
@@ -67,8 +66,8 @@ impl Telemetry {
     #[must_use]
     pub fn new() -> Telemetry {
         let registry = Registry::new();
-        let build = vec(&registry, "makegood_build_info", "The running version.", &["version"]);
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).inc();
+        let build = gauges(&registry, "makegood_build_info", "The running version.", &["version"]);
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Telemetry {
             health: Health::default(),
             started: vec(
@@ -208,6 +207,12 @@ impl Telemetry {
         }
     }
 
+    /// A stored definition cannot be read: its sagas cannot go on here.
+    #[allow(clippy::unused_self)] // an event like the others, only logged
+    pub fn unusable_definition(&self, name: &str, version: u32) {
+        tracing::error!(name, version, "a published definition cannot be read by this version");
+    }
+
     pub fn received(&self, channel: &str, messages: usize) {
         self.received.with_label_values(&[channel]).inc_by(messages as u64);
     }
@@ -298,17 +303,18 @@ impl Telemetry {
         }
     }
 
-    /// What is stored, as one worker counts it now and then.
-    pub fn stored(&self, counts: &Counts) {
-        for status in Status::ALL.into_iter().filter(|status| *status != Status::Created) {
-            let count = i64::try_from(counts.of(status)).unwrap_or(i64::MAX);
-            self.stored_sagas.with_label_values(&[status.as_str()]).set(count);
-        }
+    /// What is stored, as one worker counts it now and then: sagas by status, sagas with
+    /// attention, outbox rows, dead letters.
+    pub fn stored(&self, sagas: &[(Status, u64)], attention: u64, outbox: u64, dead: u64) {
         let set =
             |gauge: &IntGauge, count: u64| gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
-        set(&self.stored_attention, counts.attention);
-        set(&self.outbox_pending, counts.outbox);
-        set(&self.dead_letters_stored, counts.dead_letters);
+        for status in Status::ALL.into_iter().filter(|status| *status != Status::Created) {
+            let count = sagas.iter().filter(|(s, _)| *s == status).map(|(_, count)| count).sum();
+            set(&self.stored_sagas.with_label_values(&[status.as_str()]), count);
+        }
+        set(&self.stored_attention, attention);
+        set(&self.outbox_pending, outbox);
+        set(&self.dead_letters_stored, dead);
     }
 
     /// (commits, inputs taken, average batch), for the benchmark's report.

@@ -1,1 +1,318 @@
-//! The running pipeline.
+//! The running pipeline: intake → lane → load → decide → commit → acknowledge → relay.
+//!
+//! Every part is a small loop with a bounded queue before it, so that trouble anywhere slows
+//! down everything before it, back to the broker, and nothing piles up in memory. No SQL, no
+//! AMQP: those are the ports' (`store`, `broker`). No rules: those are the core's (`saga`).
+//!
+//! ```text
+//! intake (a loop per channel) ──► lanes (by saga) ──► relay ──► outbox rows deleted
+//!   timers ─────────────────────────▲                  ▲
+//!   unusable messages ──► burial    sweeper ───────────┘
+//! ```
+
+mod backoff;
+mod batch;
+mod definitions;
+mod delivery;
+mod inputs;
+mod intake;
+mod lane;
+pub mod message;
+mod relay;
+mod shutdown;
+mod timers;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use crate::broker::{Broker, Channel, Consumer, DEFAULT_MAX_MESSAGE_BYTES};
+use crate::clock::{Busy, Clock, SystemClock};
+use crate::saga::Millis;
+use crate::store::{Store, StoreError};
+use crate::telemetry::Telemetry;
+
+use backoff::Backoff;
+use definitions::Definitions;
+pub use definitions::topology;
+use intake::{Intake, burial_channel, bury};
+use lane::{Lane, Lanes};
+pub use relay::UNCLAIMED;
+use relay::{Relay, Sweeper, tidy_up};
+pub use shutdown::{Shutdown, Stopper, shutdown};
+use timers::Timers;
+
+/// How often the worker's clock is set by the database's.
+const CLOCK_EVERY: Millis = Millis(30_000);
+/// How often stored sagas are counted for the gauges.
+const COUNT_EVERY: Millis = Millis(15_000);
+/// Confirmed rows that may wait to be deleted.
+const CONFIRMED_QUEUE: usize = 4_000;
+
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The CloudEvents source of what this worker publishes: `/makegood/<deployment>`.
+    pub source: String,
+    /// Parallel processors.
+    pub lanes: usize,
+    /// Publishers that work at the same time.
+    pub relays: usize,
+    /// The most inputs in one transaction.
+    pub max_batch: usize,
+    /// Messages out unacknowledged, per channel: at least two batches, so that the broker can
+    /// send while the database writes.
+    pub prefetch: u16,
+    pub max_message_bytes: usize,
+    /// How long what is in flight may take after the word to stop.
+    pub drain: Duration,
+    /// Whether clocks fire at all. Off only for `makegood dev --until quiet`.
+    pub timers: bool,
+    /// The longest time between two looks for due sagas.
+    pub timer_poll: Millis,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            source: "/makegood/default".to_owned(),
+            lanes: 2,
+            relays: 2,
+            max_batch: 500,
+            prefetch: 1_000,
+            max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
+            drain: Duration::from_secs(20),
+            timers: true,
+            timer_poll: Millis::SECOND,
+        }
+    }
+}
+
+/// Everything a worker works with.
+pub struct Worker {
+    pub store: Arc<dyn Store>,
+    pub broker: Arc<dyn Broker>,
+    pub clock: Arc<dyn Clock>,
+    pub telemetry: Arc<Telemetry>,
+    pub options: Options,
+    /// Set by the database's clock, where this is the clock in use.
+    pub system_clock: Option<Arc<SystemClock>>,
+}
+
+impl Worker {
+    /// Works until `shutdown`, then drains. `held` keeps simulated time still until every part
+    /// has begun.
+    ///
+    /// # Errors
+    /// Only what no waiting heals: tables that are missing or of another version. A database
+    /// or broker that is away is waited for.
+    pub async fn run(self, shutdown: Shutdown, held: Busy) -> Result<(), StoreError> {
+        let Worker { store, broker, clock, telemetry, options, system_clock } = self;
+        let options = Arc::new(options);
+        let definitions = Definitions::new(store.clone(), broker.clone(), telemetry.clone());
+        prepare(&*store, &definitions, &telemetry, system_clock.as_deref(), &shutdown).await?;
+        if shutdown.is_stopping() {
+            return Ok(());
+        }
+        let parts = Parts { store, broker, clock, telemetry, options, definitions, shutdown };
+        parts.run(system_clock, held).await;
+        Ok(())
+    }
+}
+
+/// Waits for the database, checks its tables, and learns the definitions and the time.
+async fn prepare(
+    store: &dyn Store,
+    definitions: &Definitions,
+    telemetry: &Telemetry,
+    system_clock: Option<&SystemClock>,
+    shutdown: &Shutdown,
+) -> Result<(), StoreError> {
+    let mut backoff = Backoff::default();
+    let ready = async || {
+        store.check().await?;
+        definitions.refresh().await?;
+        let now = store.now().await?;
+        if let Some(clock) = system_clock {
+            clock.correct(now);
+        }
+        Ok::<(), StoreError>(())
+    };
+    while !shutdown.is_stopping() {
+        match ready().await {
+            Ok(()) => {
+                telemetry.part("database", None);
+                return Ok(());
+            }
+            Err(error) if error.is_transient() => {
+                telemetry.part("database", Some(&error));
+                tokio::select! {
+                    () = backoff.wait() => {}
+                    () = shutdown.stopped() => {}
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+struct Parts {
+    store: Arc<dyn Store>,
+    broker: Arc<dyn Broker>,
+    clock: Arc<dyn Clock>,
+    telemetry: Arc<Telemetry>,
+    options: Arc<Options>,
+    definitions: Definitions,
+    shutdown: Shutdown,
+}
+
+impl Parts {
+    /// Starts every part, waits for the word to stop, and lets the parts end from the front of
+    /// the pipeline to its back: each ends when nobody sends to it any more.
+    async fn run(self, system_clock: Option<Arc<SystemClock>>, held: Busy) {
+        let mut flow = JoinSet::new();
+        let (relay_handle, confirmed) = self.start_relays(&mut flow);
+        let (timer_handle, news) = Timers::channel();
+        let (lanes, queues) = Lanes::new(self.options.lanes);
+        for queue in queues {
+            let lane = Lane {
+                store: self.store.clone(),
+                clock: self.clock.clone(),
+                telemetry: self.telemetry.clone(),
+                definitions: self.definitions.clone(),
+                relay: relay_handle.clone(),
+                timers: timer_handle.clone(),
+                options: self.options.clone(),
+                shutdown: self.shutdown.clone(),
+            };
+            flow.spawn(lane.run(queue));
+        }
+        flow.spawn(tidy_up(
+            self.store.clone(),
+            self.telemetry.clone(),
+            self.shutdown.clone(),
+            confirmed,
+        ));
+        let mut consumers = self.start_intake(&lanes, &mut flow);
+        let timers = Timers::new(
+            self.store.clone(),
+            self.clock.clone(),
+            self.telemetry.clone(),
+            lanes,
+            news,
+            self.options.timer_poll,
+        );
+        flow.spawn(timers.run(self.options.clone(), self.shutdown.clone(), held.clone()));
+        let sweeper = Sweeper {
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            telemetry: self.telemetry.clone(),
+            relay: relay_handle,
+        };
+        flow.spawn(sweeper.run(self.shutdown.clone(), held));
+        flow.spawn(self.definitions.clone().keep_up(self.clock.clone(), self.shutdown.clone()));
+        flow.spawn(count(self.store.clone(), self.telemetry.clone(), self.shutdown.clone()));
+        if let Some(system_clock) = system_clock {
+            let store = self.store.clone();
+            flow.spawn(keep_time(store, system_clock, self.shutdown.clone()));
+        }
+        drop(timer_handle);
+        self.shutdown.stopped().await;
+        let mut kept = Vec::new();
+        while let Some(consumer) = consumers.join_next().await {
+            kept.extend(consumer.ok().flatten());
+        }
+        while flow.join_next().await.is_some() {}
+        drop(kept); // only now: what they delivered has been acknowledged
+        self.broker.close().await;
+    }
+
+    fn start_relays(
+        &self,
+        flow: &mut JoinSet<()>,
+    ) -> (relay::RelayHandle, tokio::sync::mpsc::Receiver<(crate::store::OutboxKey, Busy)>) {
+        let (confirmed, receiver) = tokio::sync::mpsc::channel(CONFIRMED_QUEUE);
+        let (handle, queues) = Relay::channels(self.options.relays);
+        for queue in queues {
+            let relay = Relay::new(
+                self.broker.clone(),
+                self.telemetry.clone(),
+                self.shutdown.clone(),
+                confirmed.clone(),
+            );
+            flow.spawn(relay.run(queue));
+        }
+        (handle, receiver)
+    }
+
+    fn start_intake(
+        &self,
+        lanes: &Lanes,
+        flow: &mut JoinSet<()>,
+    ) -> JoinSet<Option<Box<dyn Consumer>>> {
+        let (burial, graves) = burial_channel();
+        flow.spawn(bury(
+            self.store.clone(),
+            self.clock.clone(),
+            self.telemetry.clone(),
+            self.shutdown.clone(),
+            graves,
+        ));
+        let mut consumers = JoinSet::new();
+        let channels = [
+            (Channel::Orders, "orders"),
+            (Channel::Replies, "replies"),
+            (Channel::Facts, "facts"),
+            (Channel::Dead, "dead"),
+        ];
+        for (channel, part) in channels {
+            let intake = Intake {
+                channel,
+                part,
+                broker: self.broker.clone(),
+                clock: self.clock.clone(),
+                telemetry: self.telemetry.clone(),
+                definitions: self.definitions.clone(),
+                lanes: lanes.clone(),
+                burial: burial.clone(),
+                options: self.options.clone(),
+            };
+            consumers.spawn(intake.run(self.shutdown.clone()));
+        }
+        consumers
+    }
+}
+
+/// Sets the clock by the database's now and then.
+async fn keep_time(store: Arc<dyn Store>, clock: Arc<SystemClock>, shutdown: Shutdown) {
+    let work = async {
+        loop {
+            crate::clock::wait(Duration::from_millis(CLOCK_EVERY.0)).await;
+            if let Ok(now) = store.now().await {
+                clock.correct(now);
+            }
+        }
+    };
+    tokio::select! {
+        () = shutdown.stopped() => {}
+        () = work => {}
+    }
+}
+
+/// Counts what is stored, for the gauges.
+async fn count(store: Arc<dyn Store>, telemetry: Arc<Telemetry>, shutdown: Shutdown) {
+    let work = async {
+        loop {
+            if let Ok(counts) = store.counts().await {
+                let crate::store::Counts { sagas, attention, outbox, dead_letters } = counts;
+                telemetry.stored(&sagas, attention, outbox, dead_letters);
+            }
+            crate::clock::wait(Duration::from_millis(COUNT_EVERY.0)).await;
+        }
+    };
+    tokio::select! {
+        () = shutdown.stopped() => {}
+        () = work => {}
+    }
+}

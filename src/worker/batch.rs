@@ -1,0 +1,265 @@
+//! Deciding a batch in memory: stored sagas and inputs in, changes and messages out.
+//!
+//! Nothing here waits or fails. The lane loads before and commits after.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::inputs::{Item, What, reread};
+use super::message::{Posting, Setting, postings};
+use super::timers;
+use crate::catalog::Catalog;
+use crate::saga::{
+    self, Definition, Ignored, Input, Refusal, Saga, SagaId, Status, Time, Transition, Verdict,
+};
+use crate::store::{Change, DeadLetter, JournalRow, OrderRow, Stored};
+
+/// All inputs of one saga in a batch, in the order in which they came.
+pub(super) struct Group {
+    pub saga: SagaId,
+    pub items: Vec<Item>,
+    /// Dead letters as which its messages were parked in an earlier round.
+    pub parked: Vec<Uuid>,
+}
+
+impl Group {
+    /// Every item, refused for the same reason.
+    pub fn refuse_all(
+        &self,
+        reason: &'static str,
+        error: &str,
+    ) -> Vec<(usize, &'static str, String)> {
+        (0..self.items.len()).map(|item| (item, reason, error.to_owned())).collect()
+    }
+}
+
+/// Sorts a batch by saga, keeping the order of arrival within each.
+pub(super) fn group(items: Vec<Item>) -> Vec<Group> {
+    let mut places = HashMap::with_capacity(items.len());
+    let mut groups: Vec<Group> = Vec::new();
+    for item in items {
+        let place = *places.entry(item.saga).or_insert_with(|| {
+            groups.push(Group { saga: item.saga, items: Vec::new(), parked: Vec::new() });
+            groups.len() - 1
+        });
+        groups[place].items.push(item);
+    }
+    groups
+}
+
+/// What the decisions on one saga's inputs come to.
+#[derive(Default)]
+pub(super) struct Decided {
+    /// What to store, if anything changed.
+    pub change: Option<Change>,
+    /// The same messages as in the change's outbox, for the relay.
+    pub postings: Vec<Posting>,
+    /// Per transition: the input's name and its saga, for telemetry.
+    pub seen: Vec<(&'static str, Saga)>,
+    /// Items that cannot belong to this saga, with the reason and why.
+    pub refused: Vec<(usize, &'static str, String)>,
+    pub ignored: Vec<Ignored>,
+    /// Where a clock was due and nothing came of it: when it is really next due.
+    pub reschedule: Option<(SagaId, u32, Option<Time>)>,
+    /// The definition version that is not known here.
+    pub unknown_definition: Option<(String, u32)>,
+}
+
+/// What all decisions of a batch have in common.
+pub(super) struct Desk<'a> {
+    pub catalog: &'a Catalog,
+    pub source: &'a str,
+    pub now: Time,
+    /// Until when the relay of this worker has the new outbox rows to itself.
+    pub claimed_until: Time,
+}
+
+/// Decides all inputs of one saga, one after the other.
+pub(super) fn decide(
+    desk: &Desk<'_>,
+    group: &Group,
+    stored: Option<&Stored>,
+    parked: &[DeadLetter],
+) -> Decided {
+    let mut decided = Decided::default();
+    let start = group.items.iter().find_map(|item| match &item.what {
+        What::Start { definition, order } => Some((definition.clone(), order.clone())),
+        What::Input(_) => None,
+    });
+    let (definition, order, from_version, saga, due) = match (stored, start) {
+        (Some(stored), _) => {
+            let OrderRow { definition, definition_version, .. } = &*stored.order;
+            let Some(known) = desk.catalog.definition(definition, *definition_version) else {
+                decided.unknown_definition = Some((definition.clone(), *definition_version));
+                return decided;
+            };
+            (known, stored.order.clone(), stored.version, stored.saga.clone(), stored.due)
+        }
+        (None, Some((definition, order))) => {
+            let saga = Saga::created(&definition, group.saga);
+            (definition, order, 0, saga, None)
+        }
+        (None, None) => {
+            decided.refused = group.refuse_all(Refusal::UnknownSaga.as_str(), NO_SAGA);
+            return decided;
+        }
+    };
+    let mut run = Run {
+        desk,
+        definition,
+        order,
+        saga,
+        version: from_version,
+        journal: Vec::new(),
+        decided: &mut decided,
+    };
+    let revived = run.all(group, parked);
+    let Run { saga, version, journal, order, .. } = run;
+    finish(
+        desk,
+        &mut decided,
+        Written { group, from_version, saga, version, journal, order, due, revived },
+    );
+    decided
+}
+
+const NO_SAGA: &str =
+    "there is no saga for it: its order was never taken in, or is still on its way";
+
+struct Written<'a> {
+    group: &'a Group,
+    from_version: u32,
+    saga: Saga,
+    version: u32,
+    journal: Vec<JournalRow>,
+    order: Arc<OrderRow>,
+    due: Option<Time>,
+    revived: Vec<Uuid>,
+}
+
+fn finish(desk: &Desk<'_>, decided: &mut Decided, written: Written<'_>) {
+    let Written { group, from_version, saga, version, journal, order, due, revived } = written;
+    let clock_fired = group.items.iter().any(|item| *item.what.input() == Input::Clock);
+    let next = saga.next_clock();
+    if version == from_version {
+        if clock_fired {
+            decided.reschedule = Some((saga.id, version, timers::bucket(next)));
+        }
+        return;
+    }
+    let due = if clock_fired { timers::bucket(next) } else { timers::lazy_due(due, next) };
+    decided.change = Some(Change {
+        saga,
+        from_version,
+        order: (from_version == 0).then_some(order),
+        journal,
+        due,
+        outbox: decided.postings.iter().map(|posting| posting.row(desk.claimed_until)).collect(),
+        revived,
+        audit: None,
+    });
+}
+
+/// A saga going through its inputs.
+struct Run<'a> {
+    desk: &'a Desk<'a>,
+    definition: Arc<Definition>,
+    order: Arc<OrderRow>,
+    saga: Saga,
+    version: u32,
+    journal: Vec<JournalRow>,
+    decided: &'a mut Decided,
+}
+
+impl Run<'_> {
+    /// Takes the start first, then what was parked for this order, then the rest.
+    fn all(&mut self, group: &Group, parked: &[DeadLetter]) -> Vec<Uuid> {
+        let is_start = |item: &Item| matches!(item.what, What::Start { .. });
+        let is_new = self.saga.status == Status::Created;
+        let mut revived = group.parked.clone();
+        for (index, item) in group.items.iter().enumerate().filter(|(_, item)| is_start(item)) {
+            self.one(index, item);
+        }
+        if is_new {
+            for letter in parked {
+                revived.extend(self.revive(letter));
+            }
+        }
+        for (index, item) in group.items.iter().enumerate().filter(|(_, item)| !is_start(item)) {
+            self.one(index, item);
+        }
+        revived
+    }
+
+    /// Takes in a message that came before the order. Its letter goes in the same commit.
+    fn revive(&mut self, letter: &DeadLetter) -> Option<Uuid> {
+        let (name, input) = reread(&letter.source, &letter.body, &letter.headers)?;
+        let concerns_us = match &input {
+            Input::Cancel => self.definition.cancels_on() == Some(name.as_str()),
+            _ => self.definition.facts().contains(&name.as_str()),
+        };
+        if !concerns_us {
+            return None;
+        }
+        if let Verdict::Ignored(why) = self.apply(&input, None) {
+            self.decided.ignored.push(why);
+        }
+        Some(letter.id)
+    }
+
+    fn one(&mut self, index: usize, item: &Item) {
+        if let What::Start { order, .. } = &item.what
+            && !same_order(&self.order.payload, &order.payload)
+        {
+            let error = "an order with this id was taken in before, with other content";
+            return self.decided.refused.push((index, "order-differs", error.to_owned()));
+        }
+        let cause = item.delivery.as_ref().and_then(|delivery| delivery.cause.as_deref());
+        match self.apply(item.what.input(), cause) {
+            Verdict::Applied => {}
+            Verdict::Ignored(why) => self.decided.ignored.push(why),
+            Verdict::Refused(why) => {
+                let error = format!("saga {} cannot take it", self.saga.id);
+                self.decided.refused.push((index, why.as_str(), error));
+            }
+        }
+    }
+
+    fn apply(&mut self, input: &Input, cause: Option<&str>) -> Verdict {
+        let now = self.desk.now;
+        let Transition { saga, effects, verdict } =
+            saga::decide(&self.definition, &self.saga, input, now);
+        if verdict != Verdict::Applied {
+            return verdict;
+        }
+        self.saga = saga;
+        self.version += 1;
+        let setting = Setting {
+            source: self.desk.source,
+            definition: &self.definition,
+            order: &self.order,
+            saga: &self.saga,
+            version: self.version,
+            now,
+            cause,
+        };
+        self.decided.postings.extend(postings(&setting, &effects));
+        self.decided.seen.push((input.name(), self.saga.clone()));
+        self.journal.push(JournalRow {
+            version: self.version,
+            at: now,
+            input: input.clone(),
+            effects,
+        });
+        verdict
+    }
+}
+
+/// Whether two payloads say the same, whatever their spacing and key order.
+fn same_order(ours: &[u8], theirs: &[u8]) -> bool {
+    let parse = |payload| serde_json::from_slice::<Value>(payload).ok();
+    ours == theirs || parse(ours) == parse(theirs)
+}

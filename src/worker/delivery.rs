@@ -1,0 +1,96 @@
+//! A message that came in, until everything it caused is stored.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use uuid::Uuid;
+
+use crate::broker::{Incoming, Ticket};
+use crate::saga::{EventId, Time};
+use crate::store::DeadLetter;
+
+/// Shared by the inputs that one message turned into (an order may start several sagas, a
+/// fact may concern several). The message is acknowledged when the last one is dealt with.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    source: String,
+    body: bytes::Bytes,
+    headers: String,
+    /// The event's id, which caused whatever follows.
+    pub cause: Option<String>,
+    pub tenant: Option<String>,
+    pub order_id: Option<String>,
+    ticket: Mutex<Option<Ticket>>,
+    open: AtomicUsize,
+    /// How many inputs found no saga to go to.
+    homeless: AtomicUsize,
+    inputs: usize,
+}
+
+impl Delivery {
+    /// Takes over a message that turned into `inputs` inputs, at least one.
+    pub fn new(incoming: Incoming, inputs: usize, named: Named) -> Arc<Delivery> {
+        let headers = serde_json::to_string(&incoming.headers).unwrap_or_default();
+        Arc::new(Delivery {
+            source: incoming.channel.to_string(),
+            body: incoming.body,
+            headers,
+            cause: named.id,
+            tenant: named.tenant,
+            order_id: named.order_id,
+            ticket: Mutex::new(Some(incoming.ticket)),
+            open: AtomicUsize::new(inputs),
+            homeless: AtomicUsize::new(0),
+            inputs,
+        })
+    }
+
+    /// One of its inputs is dealt with, durably.
+    pub fn finish(&self) {
+        if self.open.fetch_sub(1, Ordering::AcqRel) == 1
+            && let Some(ticket) = self.ticket.lock().unwrap_or_else(PoisonError::into_inner).take()
+        {
+            ticket.done();
+        }
+    }
+
+    /// One of its inputs has no saga. True for the last one when none of them has: then the
+    /// message is parked until its order comes.
+    pub fn is_homeless(&self) -> bool {
+        self.homeless.fetch_add(1, Ordering::AcqRel) + 1 == self.inputs
+    }
+
+    /// The dead letter that this message becomes.
+    pub fn letter(&self, reason: &str, error: &str, now: Time) -> DeadLetter {
+        DeadLetter {
+            id: letter_id(&self.source, &self.body, &self.headers),
+            source: self.source.clone(),
+            reason: reason.to_owned(),
+            error: error.to_owned(),
+            body: self.body.to_vec(),
+            headers: self.headers.clone(),
+            tenant: self.tenant.clone(),
+            order_id: self.order_id.clone(),
+            first_seen: now,
+            last_seen: now,
+            attempts: 1,
+        }
+    }
+}
+
+/// What a message says about itself, where it could be read.
+#[derive(Debug, Default)]
+pub(super) struct Named {
+    pub id: Option<String>,
+    pub tenant: Option<String>,
+    pub order_id: Option<String>,
+}
+
+/// The same bytes from the same place are the same letter, so a redelivery makes no second.
+fn letter_id(source: &str, body: &[u8], headers: &str) -> Uuid {
+    // A message's own id is part of its headers on every broker; redelivery counters are not.
+    let named = serde_json::from_str::<serde_json::Value>(headers).ok();
+    let id = named.as_ref().and_then(|headers| headers.get("message-id")?.as_str());
+    let seed = EventId::of(source, id.unwrap_or_default()).0;
+    Uuid::new_v5(&seed, body)
+}

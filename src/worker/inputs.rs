@@ -1,0 +1,304 @@
+//! From messages to inputs: what a message means, or why it means nothing.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::delivery::{Delivery, Named};
+use crate::broker::{Channel, Event, Incoming, envelope};
+use crate::catalog::Catalog;
+use crate::clock::Busy;
+use crate::order::Order;
+use crate::saga::{
+    CommandId, Definition, EventId, FactSeen, Input, Outcome, ProbeState, Reply, SagaId, Time,
+};
+use crate::store::OrderRow;
+
+/// The largest result that a participant may hand to later steps, in bytes: it lives in the
+/// saga's row, which is written at every step.
+pub const MAX_RESULT_BYTES: usize = 4 * 1024;
+/// The longest code of a participant's "no", in bytes.
+pub const MAX_CODE_BYTES: usize = 128;
+
+/// An input on its way to the lane of its saga.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub saga: SagaId,
+    pub what: What,
+    /// The message it came from; none for a clock.
+    pub delivery: Option<Arc<Delivery>>,
+    /// Keeps simulated time from going on until this is dealt with.
+    pub busy: Busy,
+}
+
+#[derive(Debug)]
+pub(super) enum What {
+    Start { definition: Arc<Definition>, order: Arc<OrderRow> },
+    Input(Input),
+}
+
+impl What {
+    pub fn input(&self) -> &Input {
+        match self {
+            What::Start { .. } => &Input::Start,
+            What::Input(input) => input,
+        }
+    }
+}
+
+/// What became of a message.
+pub(super) enum Read {
+    /// At least one.
+    Items(Vec<Item>),
+    /// It cannot be processed.
+    Dead { delivery: Arc<Delivery>, reason: &'static str, error: String },
+    /// A fact of a kind that no definition waits for: counted, and acknowledged.
+    Irrelevant(Arc<Delivery>),
+}
+
+/// A message that means nothing: the reason code of its dead letter, and why, for a human.
+struct Unusable {
+    reason: &'static str,
+    error: String,
+}
+
+fn unusable(reason: &'static str, error: impl Into<String>) -> Unusable {
+    Unusable { reason, error: error.into() }
+}
+
+/// Understands one message. Pure but for making the shared [`Delivery`].
+pub(super) fn read(incoming: Incoming, catalog: &Catalog, max_bytes: usize, now: Time) -> Read {
+    if incoming.channel == Channel::Dead {
+        let error = "the broker gave up delivering it".to_owned();
+        let reason = match incoming.headers.get("x-first-death-reason").map(String::as_str) {
+            Some("delivery_limit") => "delivery-limit",
+            _ => "dead-lettered-by-broker",
+        };
+        let delivery = Delivery::new(incoming, 1, Named::default());
+        return Read::Dead { delivery, reason, error };
+    }
+    let event = match envelope::decode(&incoming.body, &incoming.headers, max_bytes) {
+        Ok(event) => event,
+        Err(malformed) => {
+            let delivery = Delivery::new(incoming, 1, Named::default());
+            return Read::Dead { delivery, reason: malformed.reason, error: malformed.detail };
+        }
+    };
+    let mut named = Named {
+        id: Some(event.id.clone()),
+        tenant: event.tenantid.clone(),
+        order_id: event.subject.clone(),
+    };
+    let understood = match incoming.channel {
+        Channel::Orders => order_event(&event, catalog, now, &mut named),
+        Channel::Facts => fact(&event, catalog, &mut named),
+        _ => reply(&event, &incoming).map(|item| vec![item]),
+    };
+    match understood {
+        Ok(inputs) if inputs.is_empty() => Read::Irrelevant(Delivery::new(incoming, 1, named)),
+        Ok(inputs) => {
+            let delivery = Delivery::new(incoming, inputs.len(), named);
+            let item = |(saga, what)| Item {
+                saga,
+                what,
+                delivery: Some(delivery.clone()),
+                busy: Busy::default(), // the message itself keeps time until it is acknowledged
+            };
+            Read::Items(inputs.into_iter().map(item).collect())
+        }
+        Err(Unusable { reason, error }) => {
+            Read::Dead { delivery: Delivery::new(incoming, 1, named), reason, error }
+        }
+    }
+}
+
+/// The input that a parked message stands for, to one saga. `None` when it means nothing.
+pub(super) fn reread(source: &str, body: &[u8], headers: &str) -> Option<(String, Input)> {
+    let headers = serde_json::from_str(headers).ok()?;
+    let body = bytes::Bytes::copy_from_slice(body);
+    let event = envelope::decode(&body, &headers, usize::MAX).ok()?;
+    let name = event.name().to_owned();
+    let input = match source.parse().ok()? {
+        Channel::Orders => Input::Cancel,
+        Channel::Facts => Input::Fact(seen(&event)),
+        _ => return None,
+    };
+    Some((name, input))
+}
+
+type Inputs = Vec<(SagaId, What)>;
+
+fn order_event(
+    event: &Event,
+    catalog: &Catalog,
+    now: Time,
+    named: &mut Named,
+) -> Result<Inputs, Unusable> {
+    let name = event.name();
+    let starting = catalog.starting_on(name);
+    if !starting.is_empty() {
+        return start(event, starting, now, named);
+    }
+    let cancelled = catalog.cancelled_by(name);
+    if cancelled.is_empty() {
+        let error = format!("no definition starts on, or is cancelled by, '{name}'");
+        return Err(unusable("unknown-saga", error));
+    }
+    let (tenant, order_id) = about(event, named)?;
+    let sagas = cancelled.iter().map(|definition| SagaId::of(&tenant, &order_id, definition));
+    Ok(sagas.map(|saga| (saga, What::Input(Input::Cancel))).collect())
+}
+
+fn start(
+    event: &Event,
+    starting: Vec<Arc<Definition>>,
+    now: Time,
+    named: &mut Named,
+) -> Result<Inputs, Unusable> {
+    let payload = event.data.as_ref().map_or("", |data| data.get());
+    let order = Order::parse(payload.as_bytes()).map_err(|e| unusable(e.reason, e.to_string()))?;
+    named.tenant = Some(order.tenant_id.clone());
+    named.order_id = Some(order.order_id.clone());
+    if event.tenantid.as_ref().is_some_and(|tenant| *tenant != order.tenant_id) {
+        let error = "the envelope's tenantid is not the order's tenant_id";
+        return Err(unusable("wrong-schema", error));
+    }
+    let start = |definition: Arc<Definition>| {
+        let saga = SagaId::of(&order.tenant_id, &order.order_id, definition.name());
+        let row = OrderRow {
+            saga,
+            tenant: order.tenant_id.clone(),
+            order_id: order.order_id.clone(),
+            definition: definition.name().to_owned(),
+            definition_version: definition.version(),
+            received_at: now,
+            traceparent: event.traceparent.clone().unwrap_or_else(|| traceparent(saga)),
+            payload: order.payload.clone(),
+        };
+        (saga, What::Start { definition, order: Arc::new(row) })
+    };
+    Ok(starting.into_iter().map(start).collect())
+}
+
+/// A trace for an order that came without one: the saga is the trace.
+fn traceparent(saga: SagaId) -> String {
+    let (high, _) = Uuid::new_v5(&saga.0, b"root span").as_u64_pair();
+    format!("00-{}-{high:016x}-01", saga.0.simple())
+}
+
+fn fact(event: &Event, catalog: &Catalog, named: &mut Named) -> Result<Inputs, Unusable> {
+    let waiting = catalog.awaiting(event.name());
+    if waiting.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (tenant, order_id) = about(event, named)?;
+    let to = |definition: &String| {
+        let what = What::Input(Input::Fact(seen(event)));
+        (SagaId::of(&tenant, &order_id, definition), what)
+    };
+    Ok(waiting.iter().map(to).collect())
+}
+
+fn seen(event: &Event) -> FactSeen {
+    FactSeen { kind: event.name().into(), event: EventId::of(&event.source, &event.id) }
+}
+
+/// Which order an event is about: tenant and order id, from the data or else the envelope.
+fn about(event: &Event, named: &mut Named) -> Result<(String, String), Unusable> {
+    #[derive(Deserialize)]
+    struct About {
+        tenant_id: Option<String>,
+        order_id: Option<String>,
+    }
+    let data = event.data.as_ref().map_or("{}", |data| data.get());
+    let About { tenant_id, order_id } = serde_json::from_str(data)
+        .map_err(|error| unusable("wrong-schema", format!("in its data: {error}")))?;
+    named.tenant = tenant_id.or_else(|| event.tenantid.clone());
+    named.order_id = order_id.or_else(|| event.subject.clone());
+    match (&named.tenant, &named.order_id) {
+        (Some(tenant), Some(order_id)) => Ok((tenant.clone(), order_id.clone())),
+        _ => Err(unusable(
+            "wrong-schema",
+            "it does not say which order it is about: tenant_id and order_id are needed",
+        )),
+    }
+}
+
+#[derive(Deserialize)]
+struct ReplyData {
+    command_id: Uuid,
+    saga_id: Option<Uuid>,
+    outcome: Option<String>,
+    state: Option<String>,
+    code: Option<String>,
+    data: Option<Box<RawValue>>,
+}
+
+fn reply(event: &Event, incoming: &Incoming) -> Result<(SagaId, What), Unusable> {
+    let data = event.data.as_ref().map_or("", |data| data.get());
+    let reply: ReplyData = serde_json::from_str(data)
+        .map_err(|error| unusable("wrong-schema", format!("in the reply's data: {error}")))?;
+    let named = [
+        event.sagaid.as_deref(),
+        event.correlationid.as_deref(),
+        incoming.headers.get("correlation-id").map(String::as_str),
+    ];
+    let saga = named.into_iter().flatten().find_map(|id| id.parse().ok()).or(reply.saga_id);
+    let Some(saga) = saga else {
+        let error = "it does not say which saga it is for: sagaid or correlation-id is needed";
+        return Err(unusable("wrong-schema", error));
+    };
+    let data = reply.data.filter(|data| data.get() != "null").map(|data| data.get().into());
+    if data.as_ref().is_some_and(|data: &Box<str>| data.len() > MAX_RESULT_BYTES) {
+        let error = format!("its result has more than {MAX_RESULT_BYTES} bytes");
+        return Err(unusable("oversized", error));
+    }
+    let command = CommandId(reply.command_id);
+    let input = match (reply.outcome, reply.state) {
+        (Some(outcome), None) => {
+            let outcome = parse_outcome(&outcome, reply.code)?;
+            Input::Reply(Reply { command, from: participant(&event.source), outcome, data })
+        }
+        (None, Some(state)) => Input::Probed { command, state: parse_state(&state)?, data },
+        _ => {
+            let error = "a reply has an outcome, an answer to a probe has a state";
+            return Err(unusable("wrong-schema", error));
+        }
+    };
+    Ok((SagaId(saga), What::Input(input)))
+}
+
+/// The participant that a source such as `/participants/wms` names: its last segment.
+fn participant(source: &str) -> Option<Box<str>> {
+    source.rsplit('/').next().filter(|name| !name.is_empty()).map(Into::into)
+}
+
+fn parse_outcome(outcome: &str, code: Option<String>) -> Result<Outcome, Unusable> {
+    let code = code.unwrap_or_else(|| "UNSPECIFIED".to_owned());
+    if code.len() > MAX_CODE_BYTES || code.chars().any(char::is_control) {
+        let error = format!("its code has more than {MAX_CODE_BYTES} bytes or control characters");
+        return Err(unusable("wrong-schema", error));
+    }
+    Ok(match outcome {
+        "success" => Outcome::Success,
+        "rejected" => Outcome::Rejected { code: code.into() },
+        "retry" => Outcome::Retry,
+        "refused" => Outcome::Refused { code: code.into() },
+        "nothing_to_do" => Outcome::NothingToDo,
+        _ => {
+            let error = "outcome must be success, rejected, retry, refused or nothing_to_do";
+            return Err(unusable("wrong-schema", error));
+        }
+    })
+}
+
+fn parse_state(state: &str) -> Result<ProbeState, Unusable> {
+    match state {
+        "applied" => Ok(ProbeState::Applied),
+        "not_applied" => Ok(ProbeState::NotApplied),
+        "unknown" => Ok(ProbeState::Unknown),
+        _ => Err(unusable("wrong-schema", "state must be applied, not_applied or unknown")),
+    }
+}

@@ -1,0 +1,376 @@
+//! A lane: takes all that waits, loads those sagas at once, decides each in memory, commits
+//! all in one transaction, and only then acknowledges.
+//!
+//! A saga always goes through the same lane of a worker, so a worker never races itself. It
+//! may race another worker: the store's fencing tells, and the saga is loaded and decided anew.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::batch::{Decided, Desk, Group, decide, group};
+use super::definitions::Definitions;
+use super::inputs::{Item, What};
+use super::relay::{Posted, RelayHandle};
+use super::timers::TimerHandle;
+use super::{Backoff, Options, Shutdown};
+use crate::clock::Clock;
+use crate::saga::{Ignored, SagaId, Time};
+use crate::store::{Change, DeadLetter, Store, StoreError, Stored, Written};
+use crate::telemetry::{Seen, Telemetry};
+
+/// How many inputs may wait for a lane; beyond that intake waits, and with it the broker.
+const QUEUE: usize = 1_000;
+
+/// The way to the lanes.
+#[derive(Debug, Clone)]
+pub(super) struct Lanes(Arc<[mpsc::Sender<Item>]>);
+
+impl Lanes {
+    pub fn new(count: usize) -> (Lanes, Vec<mpsc::Receiver<Item>>) {
+        let (senders, receivers): (Vec<_>, Vec<_>) =
+            (0..count).map(|_| mpsc::channel(QUEUE)).unzip();
+        (Lanes(senders.into()), receivers)
+    }
+
+    /// Waits while the lane is full. After shutdown the item is dropped: its message was not
+    /// acknowledged and comes again.
+    pub async fn send(&self, item: Item) {
+        // Saga ids are hashes: their low bits are as good as any.
+        let (_, low) = item.saga.0.as_u64_pair();
+        let lane = usize::try_from(low % self.0.len() as u64).unwrap_or(0);
+        let _ = self.0[lane].send(item).await;
+    }
+}
+
+pub(super) struct Lane {
+    pub store: Arc<dyn Store>,
+    pub clock: Arc<dyn Clock>,
+    pub telemetry: Arc<Telemetry>,
+    pub definitions: Definitions,
+    pub relay: RelayHandle,
+    pub timers: TimerHandle,
+    pub options: Arc<Options>,
+    pub shutdown: Shutdown,
+}
+
+impl Lane {
+    /// Runs until all senders are gone and the queue is empty.
+    pub async fn run(self, mut queue: mpsc::Receiver<Item>) {
+        let max = self.options.max_batch;
+        let mut items = Vec::with_capacity(max);
+        while queue.recv_many(&mut items, max).await > 0 {
+            self.telemetry.batch(items.len());
+            let mut groups = group(std::mem::take(&mut items));
+            // Each round settles every saga but those that another worker changed meanwhile.
+            while !groups.is_empty() && !self.shutdown.is_abandoned() {
+                groups = self.round(groups).await;
+            }
+        }
+    }
+
+    /// One load, decide, commit. The groups that lost a race come back.
+    async fn round(&self, groups: Vec<Group>) -> Vec<Group> {
+        let ids: Vec<SagaId> = groups.iter().map(|group| group.saga).collect();
+        let Some((stored, unreadable)) = self.load(&ids).await else {
+            return Vec::new(); // abandoned: nothing was acknowledged, all of it comes again
+        };
+        let parked = self.parked(&groups, &stored).await;
+        let mut decided = self.decide(&groups, &stored, &parked).await;
+        for (group, decided) in groups.iter().zip(&mut decided) {
+            if let Some(error) = unreadable.get(&group.saga) {
+                *decided = Decided {
+                    refused: group.refuse_all("unreadable-saga", error),
+                    ..Decided::default()
+                };
+            }
+        }
+        let (changes, index): (Vec<Change>, Vec<usize>) = decided
+            .iter()
+            .enumerate()
+            .filter_map(|(index, decided)| Some((decided.change.clone()?, index)))
+            .unzip();
+        let written = self.commit(&changes).await;
+        let outcomes: HashMap<usize, Outcome> = index.into_iter().zip(written).collect();
+        self.settle(groups, decided, outcomes, &stored).await
+    }
+
+    /// The stored sagas among these, and those that cannot be read, each with why. `None` when
+    /// the worker was told to stop while the database was away.
+    async fn load(
+        &self,
+        ids: &[SagaId],
+    ) -> Option<(HashMap<SagaId, Stored>, HashMap<SagaId, String>)> {
+        let mut stored = Vec::new();
+        let mut unreadable = HashMap::new();
+        match self.retried(|| self.store.load(ids)).await {
+            Ok(all) => stored = all,
+            Err(error) if error.is_transient() => return None,
+            // One damaged row must not stall the lane: find it.
+            Err(_) => {
+                for id in ids {
+                    match self.retried(|| self.store.load(std::slice::from_ref(id))).await {
+                        Ok(one) => stored.extend(one),
+                        Err(error) if error.is_transient() => return None,
+                        Err(error) => drop(unreadable.insert(*id, error.to_string())),
+                    }
+                }
+            }
+        }
+        Some((stored.into_iter().map(|stored| (stored.saga.id, stored)).collect(), unreadable))
+    }
+
+    async fn decide(
+        &self,
+        groups: &[Group],
+        stored: &HashMap<SagaId, Stored>,
+        parked: &[DeadLetter],
+    ) -> Vec<Decided> {
+        loop {
+            let catalog = self.definitions.current();
+            let now = self.clock.now();
+            let desk = Desk {
+                catalog: &catalog,
+                source: &self.options.source,
+                now,
+                claimed_until: now + super::relay::CLAIM_LEASE,
+            };
+            let of = |group: &Group| {
+                decide(&desk, group, stored.get(&group.saga), &for_group(group, parked))
+            };
+            let decided: Vec<Decided> = groups.iter().map(of).collect();
+            // A version published a moment ago by somebody else: look it up and decide again.
+            let unknown = decided.iter().find_map(|decided| decided.unknown_definition.clone());
+            match unknown {
+                Some((name, version)) if self.definitions.learn(&name, version).await => {}
+                _ => return decided,
+            }
+        }
+    }
+
+    /// Messages that came before the orders which start in this batch.
+    async fn parked(&self, groups: &[Group], stored: &HashMap<SagaId, Stored>) -> Vec<DeadLetter> {
+        let starts = groups.iter().filter(|group| !stored.contains_key(&group.saga));
+        let orders: HashSet<(String, String)> = starts.filter_map(order_of).collect();
+        if orders.is_empty() {
+            return Vec::new();
+        }
+        let orders: Vec<(String, String)> = orders.into_iter().collect();
+        self.retried(|| self.store.parked(&orders)).await.unwrap_or_default()
+    }
+
+    /// Commits all changes. A batch that the database refuses for good is split in halves until
+    /// the change that cannot be stored is found; the rest is committed.
+    async fn commit(&self, changes: &[Change]) -> Vec<Outcome> {
+        let mut outcomes: Vec<Option<Outcome>> = changes.iter().map(|_| None).collect();
+        let mut ranges = vec![0..changes.len()];
+        while let Some(range) = ranges.pop() {
+            if range.is_empty() {
+                continue;
+            }
+            let began = tokio::time::Instant::now();
+            let batch = &changes[range.clone()];
+            match self.retried(|| self.store.commit(batch)).await {
+                Ok(written) => {
+                    self.telemetry.committed(began.elapsed().as_secs_f64());
+                    for (index, written) in range.zip(written) {
+                        outcomes[index] = Some(match written {
+                            Written::Committed => Outcome::Committed,
+                            Written::LostRace => Outcome::LostRace,
+                        });
+                    }
+                }
+                Err(error) if error.is_transient() => break, // abandoned: as if nothing was known
+                Err(error) if range.len() == 1 => {
+                    outcomes[range.start] = Some(Outcome::Poisoned(error.to_string()));
+                }
+                Err(_) => {
+                    let middle = range.start + range.len() / 2;
+                    ranges.push(middle..range.end);
+                    ranges.push(range.start..middle);
+                }
+            }
+        }
+        outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::LostRace)).collect()
+    }
+
+    /// Hands on what was committed, buries what was refused, acknowledges both.
+    async fn settle(
+        &self,
+        groups: Vec<Group>,
+        decided: Vec<Decided>,
+        mut outcomes: HashMap<usize, Outcome>,
+        stored: &HashMap<SagaId, Stored>,
+    ) -> Vec<Group> {
+        let now = self.clock.now();
+        let mut again = Vec::new();
+        let mut letters = Vec::new();
+        let mut finished = Vec::new();
+        let mut reschedules = Vec::new();
+        let mut posted = Vec::new();
+        for (index, (mut group, mut decided)) in groups.into_iter().zip(decided).enumerate() {
+            let mut refused = std::mem::take(&mut decided.refused);
+            match outcomes.remove(&index) {
+                Some(Outcome::LostRace) => {
+                    self.telemetry.lost_race();
+                    again.push(group);
+                    continue;
+                }
+                Some(Outcome::Poisoned(error)) => {
+                    refused = group.refuse_all("store-rejected", &error);
+                }
+                Some(Outcome::Committed) => self.committed(&decided, stored, now),
+                None => {}
+            }
+            if let Some((name, version)) = &decided.unknown_definition {
+                let error = format!("definition {name} version {version} is not published");
+                refused = group.refuse_all("unknown-definition", &error);
+            }
+            decided.ignored.iter().for_each(|why: &Ignored| self.telemetry.ignored(why.as_str()));
+            reschedules.extend(decided.reschedule);
+            letters
+                .extend(refused.iter().filter_map(|refused| self.letter(&mut group, refused, now)));
+            let busy = self.clock.busy();
+            posted.extend(
+                decided.postings.into_iter().map(|posting| Posted { posting, busy: busy.clone() }),
+            );
+            finished.push(group);
+        }
+        if !letters.is_empty() {
+            let _ = self.retried(|| self.store.bury(&letters)).await;
+        }
+        if !reschedules.is_empty() {
+            let _ = self.retried(|| self.store.reschedule(&reschedules)).await;
+        }
+        if self.shutdown.is_abandoned() {
+            return Vec::new();
+        }
+        again.extend(self.adopt(&mut finished).await);
+        for item in finished.iter().flat_map(|group| &group.items) {
+            if let Some(delivery) = &item.delivery {
+                delivery.finish();
+            }
+        }
+        for posted in posted {
+            self.relay.send(posted).await;
+        }
+        again
+    }
+
+    /// A message was parked while, on another worker, its order was being taken in: whoever
+    /// parks looks once more, so that it cannot be left behind. Such groups are decided again.
+    async fn adopt(&self, finished: &mut Vec<Group>) -> Vec<Group> {
+        let ids: Vec<SagaId> = finished
+            .iter()
+            .filter(|group| !group.parked.is_empty())
+            .map(|group| group.saga)
+            .collect();
+        if ids.is_empty() {
+            return Vec::new();
+        }
+        let Some((found, _)) = self.load(&ids).await else { return Vec::new() };
+        finished
+            .extract_if(.., |group| !group.parked.is_empty() && found.contains_key(&group.saga))
+            .collect()
+    }
+
+    fn committed(&self, decided: &Decided, stored: &HashMap<SagaId, Stored>, now: Time) {
+        let Some(change) = &decided.change else { return };
+        let before = stored.get(&change.saga.id);
+        if let Some(due) = change.due
+            && before.and_then(|stored| stored.due) != Some(due)
+        {
+            self.timers.due(due, self.clock.busy());
+        }
+        let order = change.order.as_ref().or(before.map(|stored| &stored.order));
+        let Some(order) = order else { return };
+        for (row, (input, saga)) in change.journal.iter().zip(&decided.seen) {
+            self.telemetry.transition(&Seen {
+                definition: &order.definition,
+                order: &order.order_id,
+                trace: &order.traceparent,
+                saga,
+                input,
+                effects: &row.effects,
+                at: now,
+            });
+        }
+    }
+
+    /// The dead letter for an item that no saga takes. A fact or cancel request without any
+    /// saga is parked until its order comes, and only if none of its sagas exists.
+    fn letter(
+        &self,
+        group: &mut Group,
+        (index, reason, error): &(usize, &'static str, String),
+        now: Time,
+    ) -> Option<DeadLetter> {
+        let item = &group.items[*index];
+        let delivery = item.delivery.as_ref()?;
+        let mut reason = *reason;
+        if reason == "unknown-saga" && delivery.order_id.is_some() && !is_reply(&item.what) {
+            if !delivery.is_homeless() {
+                return None;
+            }
+            reason = DeadLetter::UNKNOWN_ORDER;
+        }
+        let letter = delivery.letter(reason, error, now);
+        if reason == DeadLetter::UNKNOWN_ORDER {
+            group.parked.push(letter.id);
+        }
+        self.telemetry.dead_letter(reason, &letter.source, error);
+        Some(letter)
+    }
+
+    /// Does it again, with jittered backoff, for as long as the database is away.
+    async fn retried<T, F>(&self, attempt: impl Fn() -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let mut backoff = Backoff::default();
+        loop {
+            match attempt().await {
+                Err(error) if error.is_transient() && !self.shutdown.is_abandoned() => {
+                    self.telemetry.part("database", Some(&error));
+                    backoff.wait().await;
+                }
+                result => {
+                    self.telemetry.part("database", None);
+                    return result;
+                }
+            }
+        }
+    }
+}
+
+enum Outcome {
+    Committed,
+    LostRace,
+    /// The database will never take it.
+    Poisoned(String),
+}
+
+fn is_reply(what: &What) -> bool {
+    use crate::saga::Input;
+    matches!(what, What::Input(Input::Reply(_) | Input::Probed { .. }))
+}
+
+fn order_of(group: &Group) -> Option<(String, String)> {
+    group.items.iter().find_map(|item| match &item.what {
+        What::Start { order, .. } => Some((order.tenant.clone(), order.order_id.clone())),
+        What::Input(_) => None,
+    })
+}
+
+/// The parked messages of a group's order.
+fn for_group(group: &Group, parked: &[DeadLetter]) -> Vec<DeadLetter> {
+    if parked.is_empty() {
+        return Vec::new();
+    }
+    let Some((tenant, order_id)) = order_of(group) else { return Vec::new() };
+    let is_ours = |letter: &&DeadLetter| {
+        letter.tenant.as_ref() == Some(&tenant) && letter.order_id.as_ref() == Some(&order_id)
+    };
+    parked.iter().filter(is_ours).cloned().collect()
+}
