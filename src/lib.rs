@@ -4,6 +4,7 @@ pub mod broker;
 pub mod catalog;
 pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod fixture;
 pub mod http;
 pub mod operate;

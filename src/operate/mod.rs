@@ -1,1 +1,76 @@
-//! Operator verbs.
+//! Operator verbs, used alike by the command line and, later, by HTTP.
+//!
+//! Looking changes nothing. What changes something goes through the same `decide` and the same
+//! commit as every message, with an audit row in the same transaction.
+
+mod cancel;
+mod explain;
+mod timeline;
+
+use std::sync::Arc;
+
+pub use cancel::{Cancelled, cancel};
+pub use explain::{Explanation, StepView, age, explain, span};
+pub use timeline::{Entry, timeline};
+
+use crate::catalog::{self, Catalog};
+use crate::saga::Definition;
+use crate::store::{Store, StoreError, Stored};
+
+#[derive(Debug, thiserror::Error)]
+pub enum OperateError {
+    #[error("there is no order '{0}'")]
+    NoSuchOrder(String),
+    #[error("order '{order}' exists for several tenants ({tenants}): say which with --tenant")]
+    SeveralTenants { order: String, tenants: String },
+    #[error("definition {name} version {version} is not published, or cannot be read")]
+    UnknownDefinition { name: String, version: u32 },
+    #[error("the saga changed under every attempt; try again")]
+    Busy,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// All published definitions of a store.
+///
+/// # Errors
+/// When the store cannot be read. A definition that this version cannot read is left out.
+pub async fn definitions(store: &dyn Store) -> Result<Catalog, StoreError> {
+    let mut catalog = Catalog::default();
+    for row in store.definitions().await? {
+        if let Ok(loaded) = catalog::load(&row.name, &row.content) {
+            catalog.add(loaded);
+        }
+    }
+    Ok(catalog)
+}
+
+/// The sagas of one order, all of the same tenant.
+///
+/// # Errors
+/// When there is none, or several tenants have an order of that id.
+pub async fn sagas_of(
+    store: &dyn Store,
+    order_id: &str,
+    tenant: Option<&str>,
+) -> Result<Vec<Stored>, OperateError> {
+    let found = store.find(order_id, tenant).await?;
+    let Some(first) = found.first() else {
+        return Err(OperateError::NoSuchOrder(order_id.to_owned()));
+    };
+    if found.iter().any(|stored| stored.order.tenant != first.order.tenant) {
+        let mut tenants: Vec<&str> = found.iter().map(|s| s.order.tenant.as_str()).collect();
+        tenants.sort_unstable();
+        tenants.dedup();
+        let order = order_id.to_owned();
+        return Err(OperateError::SeveralTenants { order, tenants: tenants.join(", ") });
+    }
+    Ok(found)
+}
+
+fn definition_of(catalog: &Catalog, stored: &Stored) -> Result<Arc<Definition>, OperateError> {
+    let (name, version) = (&stored.order.definition, stored.order.definition_version);
+    catalog
+        .definition(name, version)
+        .ok_or_else(|| OperateError::UnknownDefinition { name: name.clone(), version })
+}

@@ -2,9 +2,27 @@
 
 use super::turn::Turn;
 use super::{
-    Announcement, AttentionCode, CancelState, Cause, Direction, Effect, Forward, Origin, Phase,
-    Status, WhyRefused, Work,
+    Announcement, AttentionCode, CancelState, Cause, Definition, Direction, Effect, Forward,
+    Origin, Phase, Saga, Status, StepSet, WhyRefused, Work,
 };
+
+/// The steps of which something is, or may be, out in the world and must come back if the
+/// saga does not complete.
+#[must_use]
+pub fn owed(definition: &Definition, saga: &Saga) -> StepSet {
+    let owes = |step: &usize| {
+        definition.steps()[*step].compensation.is_some()
+            && matches!(
+                saga.steps[*step].phase,
+                Phase::Done
+                    | Phase::Sent(_)
+                    | Phase::Asking(_)
+                    | Phase::Undoing { .. }
+                    | Phase::Refused { .. }
+            )
+    };
+    (0..saga.steps.len()).filter(owes).collect()
+}
 
 impl Turn<'_> {
     /// Turns the saga back, unless a pivot is under way: then its answer decides, because what
@@ -45,26 +63,12 @@ impl Turn<'_> {
         }
     }
 
-    /// Whether something of this step is, or may be, out in the world and must come back.
-    pub fn owes(&self, step: usize) -> bool {
-        self.step(step).compensation.is_some()
-            && matches!(
-                self.phase(step),
-                Phase::Done
-                    | Phase::Sent(_)
-                    | Phase::Asking(_)
-                    | Phase::Undoing { .. }
-                    | Phase::Refused { .. }
-            )
-    }
-
     /// Sends every compensation whose turn has come; ends the saga when nothing is owed.
     pub fn settle(&mut self) {
         if self.saga.status != Status::Compensating {
             return;
         }
-        let owed: super::StepSet =
-            (0..self.saga.steps.len()).filter(|step| self.owes(*step)).collect();
+        let owed = owed(self.definition, &self.saga);
         for step in owed.iter() {
             let blocked = self
                 .step(step)

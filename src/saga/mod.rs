@@ -27,6 +27,7 @@ mod state;
 mod time;
 mod turn;
 
+pub use compensate::owed;
 pub use definition::{
     Backoff, Compensation, Definition, Draft, Flaw, FlawKind, MAX_STEPS, Step, StepSet, Work,
 };

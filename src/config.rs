@@ -1,0 +1,207 @@
+//! Configuration: defaults < file < environment < flags, validated once.
+//!
+//! The file is `makegood.toml` (or `--config FILE`); the environment has `MAKEGOOD_<KEY>` for
+//! every key. Unknown keys are refused. URLs hold passwords and are never printed.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+use crate::broker::DEFAULT_MAX_MESSAGE_BYTES;
+use crate::worker;
+
+/// The file that is read where it exists and no other is named.
+const DEFAULT_FILE: &str = "makegood.toml";
+
+/// Settings of a worker and of everything that works beside it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// `postgres://…` for production, or `sqlite:DIR`.
+    pub store: SecretString,
+    /// `amqp://…` or `amqps://…`.
+    pub broker: SecretString,
+    /// Where /metrics, /healthz and /readyz listen.
+    pub http_listen: SocketAddr,
+    /// Names this installation in the CloudEvents source `/makegood/<deployment>`.
+    pub deployment: String,
+    /// Parallel processors, 1 to 64.
+    pub lanes: usize,
+    /// The most inputs in one transaction, 1 to 500.
+    pub max_batch: usize,
+    /// Messages out unacknowledged per channel, 1 to 65,535.
+    pub prefetch: u16,
+    /// The largest message that is taken in, in bytes.
+    pub max_message_bytes: usize,
+    /// How long what is in flight may take after SIGTERM, in seconds.
+    pub drain_seconds: u64,
+    /// Connections to the database, 2 to 100.
+    pub database_connections: u32,
+    /// Where the simulated participants keep their ledgers.
+    pub ledgers: PathBuf,
+    /// `json` for machines, `text` for people.
+    pub log_format: LogFormat,
+    /// A filter such as `info` or `makegood=debug,info`.
+    pub log: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Json,
+    Text,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        let worker = worker::Options::default();
+        Config {
+            store: "postgres://makegood@127.0.0.1:5432/makegood".into(),
+            broker: "amqp://guest:guest@127.0.0.1:5672/%2f".into(),
+            http_listen: SocketAddr::from(([127, 0, 0, 1], 9600)),
+            deployment: "default".to_owned(),
+            lanes: worker.lanes,
+            max_batch: worker.max_batch,
+            prefetch: worker.prefetch,
+            max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
+            drain_seconds: worker.drain.as_secs(),
+            database_connections: 8,
+            ledgers: PathBuf::from(".makegood/ledgers"),
+            log_format: LogFormat::Json,
+            log: "info".to_owned(),
+        }
+    }
+}
+
+/// What is wrong with the configuration: which key, and what it expects.
+#[derive(Debug, thiserror::Error)]
+#[error("configuration: {0}")]
+pub struct ConfigError(String);
+
+impl Config {
+    /// Reads and validates. `overrides` are flags: (key, value) pairs that win over all.
+    ///
+    /// # Errors
+    /// The first key that is unknown or has a value it cannot have.
+    pub fn load(file: Option<&Path>, overrides: &[(&str, String)]) -> Result<Config, ConfigError> {
+        let path = file.unwrap_or(Path::new(DEFAULT_FILE));
+        let source = config::File::from(path).format(config::FileFormat::Toml);
+        let mut builder = config::Config::builder()
+            .add_source(source.required(file.is_some()))
+            .add_source(environment());
+        for (key, value) in overrides {
+            builder = builder
+                .set_override(*key, value.clone())
+                .map_err(|error| ConfigError(error.to_string()))?;
+        }
+        let loaded: Config = builder
+            .build()
+            .and_then(config::Config::try_deserialize)
+            .map_err(|error| ConfigError(explain(&error)))?;
+        loaded.check()?;
+        Ok(loaded)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let expect = |good: bool, key: &str, expected: &str| {
+            if good { Ok(()) } else { Err(ConfigError(format!("`{key}` must be {expected}"))) }
+        };
+        let store = self.store.expose_secret();
+        let is_postgres = store.starts_with("postgres://") || store.starts_with("postgresql://");
+        expect(
+            is_postgres || store.starts_with("sqlite:"),
+            "store",
+            "a URL that begins with postgres:// or sqlite:",
+        )?;
+        let broker = self.broker.expose_secret();
+        let is_amqp = broker.starts_with("amqp://") || broker.starts_with("amqps://");
+        expect(is_amqp, "broker", "a URL that begins with amqp:// or amqps://")?;
+        let deployment = &self.deployment;
+        let is_name = (1..=64).contains(&deployment.len())
+            && deployment.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        expect(is_name, "deployment", "1 to 64 letters, digits and dashes")?;
+        expect((1..=64).contains(&self.lanes), "lanes", "1 to 64")?;
+        expect((1..=500).contains(&self.max_batch), "max_batch", "1 to 500")?;
+        expect(self.prefetch >= 1, "prefetch", "1 to 65535")?;
+        expect(
+            (1_024..=16 * 1024 * 1024).contains(&self.max_message_bytes),
+            "max_message_bytes",
+            "1024 to 16777216 (bytes)",
+        )?;
+        expect((1..=600).contains(&self.drain_seconds), "drain_seconds", "1 to 600 (seconds)")?;
+        expect((2..=100).contains(&self.database_connections), "database_connections", "2 to 100")
+    }
+
+    /// What the worker needs of it.
+    #[must_use]
+    pub fn worker(&self) -> worker::Options {
+        worker::Options {
+            source: format!("/makegood/{}", self.deployment),
+            lanes: self.lanes,
+            max_batch: self.max_batch,
+            prefetch: self.prefetch,
+            max_message_bytes: self.max_message_bytes,
+            drain: Duration::from_secs(self.drain_seconds),
+            ..worker::Options::default()
+        }
+    }
+}
+
+/// `MAKEGOOD_<KEY>` variables, but for those that only the project's own tests read.
+fn environment() -> config::Environment {
+    let ours = |(name, _): &(String, String)| {
+        name.starts_with("MAKEGOOD_") && !name.starts_with("MAKEGOOD_TEST_")
+    };
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    config::Environment::with_prefix("MAKEGOOD").source(Some(variables.filter(ours).collect()))
+}
+
+/// The library's message, without values that may be secrets.
+fn explain(error: &config::ConfigError) -> String {
+    use config::ConfigError as E;
+    match error {
+        E::Type { key: Some(key), expected, .. } => format!("`{key}` must be {expected}"),
+        E::At { error, key: Some(key), .. } => format!("`{key}`: {}", explain(error)),
+        E::FileParse { uri, cause } => {
+            format!("{} is not TOML: {cause}", uri.as_deref().unwrap_or("the file"))
+        }
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, String> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("makegood.toml");
+        std::fs::write(&file, text).expect("written");
+        Config::load(Some(&file), &[]).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_bad_configuration_names_the_key_and_what_it_expects() {
+        assert_eq!(load("lanes = 0").unwrap_err(), "configuration: `lanes` must be 1 to 64");
+        assert_eq!(
+            load("store = 'mysql://x'").unwrap_err(),
+            "configuration: `store` must be a URL that begins with postgres:// or sqlite:"
+        );
+        let error = load("lames = 2").unwrap_err();
+        assert!(error.contains("lames") && error.contains("lanes"), "{error}");
+        let error = load("lanes = 'many'").unwrap_err();
+        assert!(error.contains("lanes") && error.contains("integer"), "{error}");
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let config = load("store = 'postgres://u:hunter2@h/d'").expect("good");
+        assert!(!format!("{config:?}").contains("hunter2"));
+        let error = load("store = 'mysql://u:hunter2@h/d'").unwrap_err();
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}

@@ -1,0 +1,289 @@
+//! `explain`: what an order is doing, in plain words.
+
+use std::fmt;
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{OperateError, definition_of, definitions, sagas_of};
+use crate::clock::rfc3339;
+use crate::saga::{
+    Cause, Definition, Direction, Millis, Phase, Saga, Status, StepState, Time, Wait, Work, owed,
+};
+use crate::store::{Store, Stored};
+
+/// Everything an operator wants to know first. All times RFC 3339.
+#[derive(Debug, Clone, Serialize)]
+pub struct Explanation {
+    pub order_id: String,
+    pub tenant_id: String,
+    pub saga_id: Uuid,
+    pub definition: String,
+    pub definition_version: u32,
+    pub version: u32,
+    pub status: &'static str,
+    /// Why it compensates or was compensated.
+    pub cause: Option<String>,
+    pub started_at: String,
+    pub ended_at: Option<String>,
+    pub attention: Vec<AttentionView>,
+    pub steps: Vec<StepView>,
+    /// What is awaited, from whom, since when.
+    pub awaiting: Vec<String>,
+    pub next_clock: Option<NextClock>,
+    /// The compensations that would be sent if it failed or were cancelled now.
+    pub owed_if_it_fails_now: Vec<String>,
+    /// Whether the pivot is done, so that it can only go forward.
+    pub past_pivot: bool,
+    pub trace: String,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct AttentionView {
+    pub step: Option<String>,
+    pub code: &'static str,
+    pub since: String,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct StepView {
+    pub name: String,
+    pub state: &'static str,
+    pub since: Option<String>,
+    pub command: Option<String>,
+    pub participant: Option<String>,
+    pub attempts: Option<u16>,
+    pub result: Option<serde_json::Value>,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct NextClock {
+    pub at: String,
+    pub step: String,
+    /// What will happen then.
+    pub then: &'static str,
+}
+
+/// Explains every saga of an order.
+///
+/// # Errors
+/// When there is no such order, or the store cannot be read.
+pub async fn explain(
+    store: &dyn Store,
+    order_id: &str,
+    tenant: Option<&str>,
+) -> Result<Vec<Explanation>, OperateError> {
+    let catalog = definitions(store).await?;
+    let sagas = sagas_of(store, order_id, tenant).await?;
+    sagas.iter().map(|stored| Ok(of(&definition_of(&catalog, stored)?, stored))).collect()
+}
+
+fn of(definition: &Definition, stored: &Stored) -> Explanation {
+    let Stored { saga, order, version, .. } = stored;
+    let name = |step: usize| definition.steps()[step].name.clone();
+    let attention = saga.attention.iter().map(|attention| AttentionView {
+        step: attention.step.map(name),
+        code: attention.code.as_str(),
+        since: rfc3339(attention.since),
+    });
+    let past_pivot = definition.pivots().iter().any(|pivot| saga.steps[pivot].phase == Phase::Done);
+    let may_still_fail = !past_pivot && !saga.status.is_final();
+    let owed_commands = owed(definition, saga).iter().filter_map(|step| {
+        definition.steps()[step].command(Direction::Compensate).map(|(_, c)| c.to_owned())
+    });
+    Explanation {
+        order_id: order.order_id.clone(),
+        tenant_id: order.tenant.clone(),
+        saga_id: saga.id.0,
+        definition: order.definition.clone(),
+        definition_version: order.definition_version,
+        version: *version,
+        status: saga.status.as_str(),
+        cause: saga.cause.as_ref().map(|cause| told(definition, cause)),
+        started_at: rfc3339(saga.started_at),
+        ended_at: saga.ended_at.map(rfc3339),
+        attention: attention.collect(),
+        steps: (0..saga.steps.len()).map(|step| view(definition, saga, step)).collect(),
+        awaiting: (0..saga.steps.len())
+            .filter_map(|step| awaited(definition, saga, step))
+            .collect(),
+        next_clock: next_clock(definition, saga),
+        owed_if_it_fails_now: owed_commands.filter(|_| may_still_fail).collect(),
+        past_pivot,
+        trace: order.traceparent.clone(),
+    }
+}
+
+fn told(definition: &Definition, cause: &Cause) -> String {
+    let name = |step: &usize| definition.steps()[*step].name.as_str();
+    match cause {
+        Cause::Cancel => "it was cancelled".to_owned(),
+        Cause::Rejected { step, code } => format!("{} was rejected: {code}", name(step)),
+        Cause::InDoubt { step } => {
+            format!("{} is in doubt: no answer within its give-up time", name(step))
+        }
+    }
+}
+
+fn view(definition: &Definition, saga: &Saga, index: usize) -> StepView {
+    let step = &definition.steps()[index];
+    let StepState { phase, since, data, .. } = &saga.steps[index];
+    let direction = match phase {
+        Phase::Undoing { .. } | Phase::Undone { .. } | Phase::Refused { .. } => {
+            Direction::Compensate
+        }
+        _ => Direction::Forward,
+    };
+    let command = step.command(direction);
+    let attempts = match phase {
+        Phase::Sent(wait) | Phase::Asking(wait) | Phase::Undoing { wait, .. } => Some(wait.attempt),
+        _ => None,
+    };
+    StepView {
+        name: step.name.clone(),
+        state: phase.as_str(),
+        since: (*phase != Phase::Idle).then(|| rfc3339(*since)),
+        command: command.map(|(_, command)| command.to_owned()),
+        participant: command.map(|(participant, _)| participant.to_owned()),
+        attempts,
+        result: data.as_deref().and_then(|data| serde_json::from_str(data).ok()),
+    }
+}
+
+fn awaited(definition: &Definition, saga: &Saga, index: usize) -> Option<String> {
+    let step = &definition.steps()[index];
+    let StepState { phase, since, .. } = &saga.steps[index];
+    let since = rfc3339(*since);
+    let reply = |direction, attempts: u16| {
+        let (participant, command) = step.command(direction)?;
+        let times = if attempts == 1 { "once".to_owned() } else { format!("{attempts} times") };
+        Some(format!("{participant} to answer {command} (sent {times}, since {since})"))
+    };
+    match phase {
+        Phase::Sent(wait) => reply(Direction::Forward, wait.attempt),
+        Phase::Asking(_) => {
+            let (participant, command) = step.command(Direction::Forward)?;
+            Some(format!("{participant} to say whether {command} was applied (since {since})"))
+        }
+        Phase::Undoing { wait, .. } => reply(Direction::Compensate, wait.attempt),
+        Phase::Awaiting { .. } => match &step.work {
+            Work::Facts { completes_on, .. } => {
+                Some(format!("{} (since {since})", completes_on.join(" or ")))
+            }
+            _ => None,
+        },
+        Phase::Failed { code } => Some(format!("an operator: {} failed with {code}", step.name)),
+        Phase::Refused { code } => {
+            Some(format!("an operator: undoing {} was refused, {code}", step.name))
+        }
+        Phase::Idle | Phase::Done | Phase::Undone { .. } => None,
+    }
+}
+
+fn next_clock(definition: &Definition, saga: &Saga) -> Option<NextClock> {
+    let of_wait = |wait: &Wait, undoing: bool| {
+        let clocks = [
+            (
+                wait.give_up_at,
+                if undoing { "call an operator" } else { "give up: the step is in doubt" },
+            ),
+            (wait.deadline_at, "call an operator: the deadline has passed"),
+            (wait.resend_at, "send the command again"),
+        ];
+        clocks.into_iter().filter_map(|(at, then)| Some((at?, then))).min_by_key(|(at, _)| *at)
+    };
+    let of_step = |(index, state): (usize, &StepState)| {
+        let (at, then) = match &state.phase {
+            Phase::Sent(wait) | Phase::Asking(wait) => of_wait(wait, false)?,
+            Phase::Undoing { wait, .. } => of_wait(wait, true)?,
+            Phase::Awaiting { deadline_at } => {
+                ((*deadline_at)?, "call an operator: the deadline has passed")
+            }
+            _ => return None,
+        };
+        Some((at, index, then))
+    };
+    let next = saga.steps.iter().enumerate().filter_map(of_step).min_by_key(|(at, ..)| *at);
+    next.map(|(at, step, then)| NextClock {
+        at: rfc3339(at),
+        step: definition.steps()[step].name.clone(),
+        then,
+    })
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "Order {} of {} is {}{}.",
+            self.order_id,
+            self.tenant_id,
+            self.status,
+            if self.attention.is_empty() { "" } else { " and needs attention" }
+        )?;
+        writeln!(
+            f,
+            "  {} version {}, saga {}, {} transitions",
+            self.definition, self.definition_version, self.saga_id, self.version
+        )?;
+        let end = self.ended_at.as_ref().map_or(String::new(), |at| format!(", ended {at}"));
+        writeln!(f, "  started {}{end}", self.started_at)?;
+        if let Some(cause) = &self.cause {
+            writeln!(f, "  compensates because {cause}")?;
+        }
+        for attention in &self.attention {
+            let step = attention.step.as_deref().unwrap_or("the saga");
+            writeln!(f, "  attention: {} at {step}, since {}", attention.code, attention.since)?;
+        }
+        writeln!(f, "\nSteps")?;
+        let width = self.steps.iter().map(|step| step.name.len()).max().unwrap_or(0);
+        for step in &self.steps {
+            let since = step.since.as_ref().map_or(String::new(), |at| format!("since {at}"));
+            let command = step.command.as_deref().unwrap_or("");
+            let line = format!("  {:width$}  {:20}  {since:30}  {command}", step.name, step.state);
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        if !self.awaiting.is_empty() {
+            writeln!(f, "\nIt waits for")?;
+            self.awaiting.iter().try_for_each(|awaited| writeln!(f, "  {awaited}"))?;
+        }
+        if let Some(next) = &self.next_clock {
+            writeln!(f, "\nNext clock\n  {} for {}: {}", next.at, next.step, next.then)?;
+        }
+        if self.status == Status::Running.as_str() || self.status == Status::Compensating.as_str() {
+            writeln!(f, "\nIf it fails or is cancelled now")?;
+            if self.past_pivot {
+                writeln!(f, "  nothing is undone: it is past its pivot and can only go forward")?;
+            } else if self.owed_if_it_fails_now.is_empty() {
+                writeln!(f, "  nothing has to be undone")?;
+            } else {
+                writeln!(f, "  undone by {}", self.owed_if_it_fails_now.join(", "))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A span in words: `3 d 4 h`, `12 s`.
+#[must_use]
+pub fn span(span: Millis) -> String {
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000)];
+    let mut left = span.0;
+    let mut parts = Vec::new();
+    for (unit, size) in units {
+        if left >= size {
+            parts.push(format!("{} {unit}", left / size));
+            left %= size;
+        }
+        if parts.len() == 2 {
+            break;
+        }
+    }
+    if parts.is_empty() { "0 s".to_owned() } else { parts.join(" ") }
+}
+
+/// How long something has lasted.
+#[must_use]
+pub fn age(since: Time, now: Time) -> String {
+    span(now - since)
+}

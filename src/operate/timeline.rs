@@ -1,0 +1,118 @@
+//! A saga's journal as a timeline: what happened, and what was done about it.
+
+use serde::Serialize;
+
+use crate::clock::rfc3339;
+use crate::saga::{
+    Announcement, CommandId, Definition, Direction, Effect, Input, Outcome, ProbeState, Reply,
+    SagaId,
+};
+use crate::store::JournalRow;
+
+/// One transition, told.
+#[derive(Debug, Clone, Serialize)]
+pub struct Entry {
+    pub version: u32,
+    /// RFC 3339.
+    pub at: String,
+    pub happened: String,
+    pub done: Vec<String>,
+}
+
+/// Tells a journal, oldest first.
+#[must_use]
+pub fn timeline(definition: &Definition, saga: SagaId, journal: &[JournalRow]) -> Vec<Entry> {
+    let mut sent = Sent::default();
+    journal
+        .iter()
+        .map(|row| {
+            let happened = happened(&row.input, &sent);
+            row.effects.iter().for_each(|effect| sent.note(definition, saga, effect));
+            Entry {
+                version: row.version,
+                at: rfc3339(row.at),
+                happened,
+                done: row.effects.iter().map(|effect| told(definition, effect)).collect(),
+            }
+        })
+        .collect()
+}
+
+/// The commands sent so far, so that a reply can be named by what it answers.
+#[derive(Default)]
+struct Sent(Vec<(CommandId, String)>);
+
+impl Sent {
+    fn note(&mut self, definition: &Definition, saga: SagaId, effect: &Effect) {
+        let (step, direction, generation) = match effect {
+            Effect::Send { step, direction, generation, .. } => (*step, *direction, *generation),
+            Effect::Probe { step, generation } => (*step, Direction::Forward, *generation),
+            _ => return,
+        };
+        let step = &definition.steps()[step];
+        let id = CommandId::of(saga, &step.name, direction, generation);
+        if let Some((_, command)) = step.command(direction)
+            && !self.0.iter().any(|(known, _)| *known == id)
+        {
+            self.0.push((id, command.to_owned()));
+        }
+    }
+
+    fn name(&self, id: CommandId) -> &str {
+        self.0.iter().find(|(known, _)| *known == id).map_or("a command", |(_, name)| name)
+    }
+}
+
+fn happened(input: &Input, sent: &Sent) -> String {
+    match input {
+        Input::Start => "the order is paid".to_owned(),
+        Input::Reply(Reply { command, outcome, .. }) => {
+            let command = sent.name(*command);
+            match outcome {
+                Outcome::Success => format!("{command}: success"),
+                Outcome::Rejected { code } => format!("{command}: rejected, {code}"),
+                Outcome::Retry => format!("{command}: try again later"),
+                Outcome::Refused { code } => format!("{command}: refused, {code}"),
+                Outcome::NothingToDo => format!("{command}: nothing to do"),
+            }
+        }
+        Input::Probed { command, state, .. } => {
+            let state = match state {
+                ProbeState::Applied => "was applied",
+                ProbeState::NotApplied => "was not applied",
+                ProbeState::Unknown => "is not known there",
+            };
+            format!("{} {state}", sent.name(*command))
+        }
+        Input::Fact(fact) => fact.kind.to_string(),
+        Input::Clock => "a clock fired".to_owned(),
+        Input::Cancel => "cancellation requested".to_owned(),
+    }
+}
+
+fn told(definition: &Definition, effect: &Effect) -> String {
+    let name = |step: usize| definition.steps()[step].name.as_str();
+    let about = |step: &Option<usize>| step.map_or("the saga", name).to_owned();
+    match effect {
+        Effect::Send { step, direction, attempt, .. } => {
+            let command = definition.steps()[*step].command(*direction).map_or("?", |(_, c)| c);
+            match attempt {
+                1 => format!("sent {command}"),
+                _ => format!("sent {command} again (attempt {attempt})"),
+            }
+        }
+        Effect::Probe { step, .. } => format!("asked what became of {}", name(*step)),
+        Effect::Announce(Announcement::Completed) => "completed".to_owned(),
+        Effect::Announce(Announcement::Cancelled) => "all undone: compensated".to_owned(),
+        Effect::Announce(Announcement::CancelRefused { why }) => {
+            format!("cancellation refused: {}", why.as_str())
+        }
+        Effect::Announce(Announcement::AttentionRaised { step, code }) => {
+            format!("attention raised at {}: {}", about(step), code.as_str())
+        }
+        Effect::Announce(Announcement::AttentionCleared { step, code }) => {
+            format!("attention cleared at {}: {}", about(step), code.as_str())
+        }
+        Effect::LateSuccess { step } => format!("late success of {}", name(*step)),
+    }
+}
