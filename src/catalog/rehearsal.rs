@@ -1,0 +1,449 @@
+//! Runs the inline tests of a definition: the pure core in virtual time, against an outside
+//! that does what the test's `when` lines say and is obliging otherwise.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::LoadedDefinition;
+use super::inline_test::{Answer, Expectation, InlineTest, Moment, Then, When};
+use crate::saga::{
+    Announcement, CancelState, CommandId, Definition, Direction, Effect, EventId, FactSeen, Input,
+    Millis, Outcome, Phase, Reply, Saga, SagaId, Status, Time, Transition, Verdict, Work, decide,
+};
+
+/// How long a simulated participant takes: shorter than any sensible resend.
+const ANSWER_TIME: Millis = Millis(5);
+/// How long the world takes to bring a fact about: long enough to cancel or fail in between.
+const FACT_TIME: Millis = Millis::HOUR;
+/// Resends of a year of silence are a few hundred thousand; a test that needs more than this
+/// many decisions goes round in circles.
+const MAX_DECISIONS: usize = 20_000;
+
+/// What became of one inline test.
+#[derive(Debug, Clone, Serialize)]
+pub struct TestRun {
+    pub name: String,
+    /// The line of the file that has the test's name, from 1.
+    pub line: usize,
+    pub passed: bool,
+    pub expectations: Vec<Judged>,
+    /// The whole run, one entry for each decision.
+    pub trace: Vec<TraceLine>,
+    /// Where the saga stood at the end.
+    pub status: &'static str,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub struct Judged {
+    pub expectation: String,
+    pub line: usize,
+    pub held: bool,
+    /// What was so instead; empty where it held.
+    pub instead: String,
+}
+
+/// One decision of a run.
+#[derive(Debug, Clone, Serialize)]
+pub struct TraceLine {
+    /// Since the saga's start.
+    pub after_ms: u64,
+    pub input: String,
+    pub effects: Vec<String>,
+}
+
+/// Runs every inline test of a definition.
+#[must_use]
+pub fn run(loaded: &LoadedDefinition) -> Vec<TestRun> {
+    loaded.tests.iter().map(|test| run_one(loaded, test)).collect()
+}
+
+impl TestRun {
+    /// The run as a person reads it: what happened, then each expectation with its verdict.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let mark = |good| if good { "ok  " } else { "FAIL" };
+        let mut text = format!("{} {}\n", mark(self.passed), self.name);
+        if self.passed {
+            return text;
+        }
+        for line in &self.trace {
+            let offset =
+                humantime::format_duration(std::time::Duration::from_millis(line.after_ms));
+            text += &format!("     {:<16} {}\n", format!("+{offset}"), line.input);
+            for effect in &line.effects {
+                text += &format!("     {:<16}   -> {effect}\n", "");
+            }
+        }
+        for judged in &self.expectations {
+            text += &format!("  {} {}", mark(judged.held), judged.expectation);
+            if !judged.held {
+                text += &format!("   (line {}; instead: {})", judged.line, judged.instead);
+            }
+            text.push('\n');
+        }
+        text
+    }
+}
+
+fn run_one(loaded: &LoadedDefinition, test: &InlineTest) -> TestRun {
+    let mut stage = Stage::new(&loaded.definition, test);
+    stage.play();
+    let line_of = |at: usize| loaded.text[..at].matches('\n').count() + 1;
+    let judge = |expectation: &Expectation| {
+        let instead = stage.instead(&expectation.then);
+        let held = instead.is_none();
+        let (line, text) = (line_of(expectation.span.start), expectation.text.clone());
+        Judged { expectation: text, line, held, instead: instead.unwrap_or_default() }
+    };
+    let expectations: Vec<Judged> = test.then.iter().map(judge).collect();
+    TestRun {
+        name: test.name.clone(),
+        line: line_of(test.span.start),
+        passed: expectations.iter().all(|judged| judged.held),
+        expectations,
+        status: stage.saga.status.as_str(),
+        trace: stage.trace,
+    }
+}
+
+/// One run: the saga, and what is on its way to it.
+struct Stage<'a> {
+    definition: &'a Definition,
+    saga: Saga,
+    now: Time,
+    /// What will happen, by time and then in the order in which it was foreseen.
+    ahead: BTreeMap<(Time, u64), Input>,
+    foreseen: u64,
+    /// The answers that the test prescribes and that are still to be given.
+    script: Vec<When>,
+    horizon: Option<Time>,
+    /// What went out, each id once.
+    ids: Vec<(usize, Direction, u16)>,
+    /// The commands of those ids, in the same order.
+    sent: Vec<String>,
+    trace: Vec<TraceLine>,
+}
+
+impl<'a> Stage<'a> {
+    fn new(definition: &'a Definition, test: &InlineTest) -> Stage<'a> {
+        let id = SagaId::of("test", &test.name, definition.name());
+        let horizon = test.when.iter().find_map(|when| match when {
+            When::Pass(span) => Some(Time::default() + *span),
+            _ => None,
+        });
+        Stage {
+            definition,
+            saga: Saga::created(definition, id),
+            now: Time::default(),
+            ahead: BTreeMap::new(),
+            foreseen: 0,
+            script: test.when.clone(),
+            horizon,
+            ids: Vec::new(),
+            sent: Vec::new(),
+            trace: Vec::new(),
+        }
+    }
+
+    fn play(&mut self) {
+        self.happen(Input::Start);
+        while self.trace.len() < MAX_DECISIONS && !self.is_at_rest() {
+            let event = self.ahead.first_key_value().map(|(key, _)| *key);
+            let clock = self.saga.next_clock();
+            let next = event.map(|(at, _)| at).into_iter().chain(clock).min();
+            let Some(next) = next else { break };
+            if self.horizon.is_some_and(|horizon| next > horizon) {
+                break;
+            }
+            self.now = self.now.max(next);
+            let input = match event.filter(|(at, _)| *at <= self.now) {
+                Some(key) => self.ahead.remove(&key).expect("it was just seen"),
+                None => Input::Clock,
+            };
+            self.happen(input);
+        }
+    }
+
+    /// Nothing more can come of it: nothing is on its way, somebody was called, and all that is
+    /// left is asking again. With a horizon, the test wants to see the asking.
+    fn is_at_rest(&self) -> bool {
+        let only_resends = self.saga.steps.iter().all(|step| match &step.phase {
+            Phase::Sent(wait) | Phase::Asking(wait) | Phase::Undoing { wait, .. } => {
+                wait.give_up_at.is_none() && wait.deadline_at.is_none()
+            }
+            Phase::Awaiting { deadline_at } => deadline_at.is_none(),
+            _ => true,
+        });
+        let called = !self.saga.attention.is_empty();
+        self.horizon.is_none() && self.ahead.is_empty() && called && only_resends
+    }
+
+    fn happen(&mut self, input: Input) {
+        let before = self.saga.clone();
+        let transition = decide(self.definition, &self.saga, &input, self.now);
+        self.note(&input, &transition);
+        let Transition { saga, effects, .. } = transition;
+        self.saga = saga;
+        for effect in effects {
+            match effect {
+                Effect::Send { step, direction, generation, .. } => {
+                    self.note_sent(step, direction, generation);
+                    self.answer(step, direction, generation);
+                }
+                Effect::Probe { step, generation } => self.answer_probe(step, generation),
+                Effect::Announce(_) | Effect::LateSuccess { .. } => {}
+            }
+        }
+        self.look_around(&before, input == Input::Start);
+    }
+
+    /// A resend carries the id of what was sent before, and is not counted.
+    fn note_sent(&mut self, step: usize, direction: Direction, generation: u16) {
+        let command = (step, direction, generation);
+        if !self.ids.contains(&command) {
+            self.ids.push(command);
+            let name = self.definition.steps()[step].command(direction);
+            self.sent.extend(name.map(|(_, name)| name.to_owned()));
+        }
+    }
+
+    /// Has a participant answer a command as the script says, or well.
+    fn answer(&mut self, step: usize, direction: Direction, generation: u16) {
+        let wanted = |when: &When| match when {
+            When::Step { step: s, .. } => *s == step && direction == Direction::Forward,
+            When::Compensation { step: s, .. } => *s == step && direction == Direction::Compensate,
+            _ => false,
+        };
+        let answer = match self.script.iter().position(wanted) {
+            None => Answer::Success,
+            Some(place) => match self.script[place].clone() {
+                When::Step { answer, once, .. } | When::Compensation { answer, once, .. } => {
+                    if once {
+                        self.script.remove(place);
+                    }
+                    answer
+                }
+                _ => Answer::Success,
+            },
+        };
+        let outcome = match answer {
+            Answer::Silent => return,
+            Answer::Success => Outcome::Success,
+            Answer::Rejected(code) => Outcome::Rejected { code: code.into() },
+            Answer::Refused(code) => Outcome::Refused { code: code.into() },
+            Answer::NothingToDo => Outcome::NothingToDo,
+            Answer::Retry => Outcome::Retry,
+        };
+        let name = &self.definition.steps()[step].name;
+        let command = CommandId::of(self.saga.id, name, direction, generation);
+        self.foresee(ANSWER_TIME, Input::Reply(Reply { command, from: None, outcome, data: None }));
+    }
+
+    fn answer_probe(&mut self, step: usize, generation: u16) {
+        let answer = self.script.iter().find_map(|when| match when {
+            When::Probe { step: s, answer } if *s == step => Some(*answer),
+            _ => None,
+        });
+        if let Some(Some(state)) = answer {
+            let name = &self.definition.steps()[step].name;
+            let command = CommandId::of(self.saga.id, name, Direction::Forward, generation);
+            self.foresee(ANSWER_TIME, Input::Probed { command, state, data: None });
+        }
+    }
+
+    /// What the world does by itself after a decision: facts for steps that began to wait, and
+    /// what the script ties to a moment.
+    fn look_around(&mut self, before: &Saga, started: bool) {
+        for step in 0..self.saga.steps.len() {
+            let (was, is) = (&before.steps[step].phase, &self.saga.steps[step].phase);
+            let waits = |phase: &Phase| matches!(phase, Phase::Awaiting { .. });
+            if waits(is) && !waits(was) {
+                self.bring_fact(step);
+            }
+        }
+        let saga = self.saga.clone();
+        let done = |saga: &Saga, step: usize| saga.steps[step].phase == Phase::Done;
+        let begun = |saga: &Saga, step: usize| saga.steps[step].phase != Phase::Idle;
+        let due = |moment: &Moment| match *moment {
+            Moment::AtOnce => started,
+            Moment::During(step) => begun(&saga, step) && !begun(before, step),
+            Moment::After(step) => done(&saga, step) && !done(before, step),
+        };
+        for when in self.script.clone() {
+            match when {
+                When::Fact { kind, moment } if due(&moment) => self.foresee_fact(Millis(1), &kind),
+                When::Cancel { moment } if due(&moment) => self.foresee(Millis(1), Input::Cancel),
+                _ => {}
+            }
+        }
+    }
+
+    /// The fact that a step waits for: the first of those that complete it, or what the script
+    /// has for it instead.
+    fn bring_fact(&mut self, step: usize) {
+        let Work::Facts { completes_on, .. } = &self.definition.steps()[step].work else { return };
+        let scripted = self.script.iter().find_map(|when| match when {
+            When::Step { step: s, answer, .. } if *s == step => Some(answer.clone()),
+            _ => None,
+        });
+        match scripted {
+            Some(Answer::Silent) => {}
+            Some(Answer::Rejected(fact)) => self.foresee_fact(FACT_TIME, &fact),
+            _ => self.foresee_fact(FACT_TIME, &completes_on[0].clone()),
+        }
+    }
+
+    fn foresee_fact(&mut self, after: Millis, kind: &str) {
+        let event = EventId::of("test", &self.foreseen.to_string());
+        self.foresee(after, Input::Fact(FactSeen { kind: kind.into(), event }));
+    }
+
+    fn foresee(&mut self, after: Millis, input: Input) {
+        self.foreseen += 1;
+        self.ahead.insert((self.now + after, self.foreseen), input);
+    }
+
+    /// Why an expectation did not hold; `None` where it did.
+    fn instead(&self, then: &Then) -> Option<String> {
+        let count = |command: &str| self.sent.iter().filter(|sent| *sent == command).count();
+        let first = |command: &str| self.sent.iter().position(|sent| sent == command);
+        let unless = |held: bool, instead: String| (!held).then_some(instead);
+        match then {
+            Then::Sent { command, once: false } => {
+                unless(count(command) > 0, format!("sent: {}", listed(&self.sent)))
+            }
+            Then::Sent { command, once: true } => {
+                unless(count(command) == 1, format!("sent {} times", count(command)))
+            }
+            Then::NeverSent(command) => {
+                unless(count(command) == 0, format!("sent {} times", count(command)))
+            }
+            Then::SentBefore(one, other) => {
+                let held = matches!((first(one), first(other)), (Some(a), Some(b)) if a < b);
+                unless(held, format!("sent: {}", listed(&self.sent)))
+            }
+            Then::Status(status) => {
+                unless(self.saga.status == *status, self.saga.status.as_str().to_owned())
+            }
+            Then::Attention { code, step } => {
+                let fits = |a: &crate::saga::Attention| {
+                    a.code == *code && (step.is_none() || a.step == *step)
+                };
+                unless(self.saga.attention.iter().any(fits), self.attention())
+            }
+            Then::NoAttention => unless(self.saga.attention.is_empty(), self.attention()),
+            Then::CancelRefused => {
+                let instead = match self.saga.cancel {
+                    CancelState::None => "nobody asked, or the wish was fulfilled anyway",
+                    CancelState::Waiting => "it waits for the pivot",
+                    CancelState::Accepted => "it was accepted",
+                    CancelState::Refused => return None,
+                };
+                Some(instead.to_owned())
+            }
+        }
+    }
+
+    fn attention(&self) -> String {
+        let shown = self.saga.attention.iter().map(|attention| {
+            attention_text(self.definition, attention.step, attention.code.as_str())
+        });
+        let all: Vec<String> = shown.collect();
+        if all.is_empty() { "no attention".to_owned() } else { all.join(", ") }
+    }
+
+    fn note(&mut self, input: &Input, transition: &Transition) {
+        let effects = transition.effects.iter().map(|effect| effect_text(self.definition, effect));
+        let mut effects: Vec<String> = effects.collect();
+        match transition.verdict {
+            Verdict::Applied => {}
+            Verdict::Ignored(why) => effects.push(format!("ignored: {}", why.as_str())),
+            Verdict::Refused(why) => effects.push(format!("refused: {}", why.as_str())),
+        }
+        if transition.saga.status != self.saga.status && self.saga.status != Status::Created {
+            effects.push(format!("now {}", transition.saga.status.as_str()));
+        }
+        let input = self.input_text(input);
+        let after_ms = (self.now - Time::default()).0;
+        self.trace.push(TraceLine { after_ms, input, effects });
+    }
+
+    fn input_text(&self, input: &Input) -> String {
+        match input {
+            Input::Start => "start".to_owned(),
+            Input::Clock => "the clock".to_owned(),
+            Input::Cancel => "cancel requested".to_owned(),
+            Input::Fact(fact) => format!("fact {}", fact.kind),
+            Input::Reply(reply) => {
+                let answer = match &reply.outcome {
+                    Outcome::Success => "succeeds".to_owned(),
+                    Outcome::Rejected { code } => format!("rejected {code}"),
+                    Outcome::Refused { code } => format!("refused {code}"),
+                    Outcome::Retry => "retries".to_owned(),
+                    Outcome::NothingToDo => "finds nothing".to_owned(),
+                };
+                format!("{} {answer}", self.command_text(reply.command))
+            }
+            Input::Probed { command, state, .. } => {
+                format!("probe of {}: {state:?}", self.command_text(*command))
+            }
+        }
+    }
+
+    fn command_text(&self, command: CommandId) -> String {
+        for (step, state) in self.definition.steps().iter().zip(&self.saga.steps) {
+            let is = |direction, newest| {
+                (1..=newest)
+                    .any(|g| CommandId::of(self.saga.id, &step.name, direction, g) == command)
+            };
+            if is(Direction::Forward, state.generation) {
+                return step.name.clone();
+            }
+            if is(Direction::Compensate, state.undo) {
+                return format!("compensation of {}", step.name);
+            }
+        }
+        "an unknown command".to_owned()
+    }
+}
+
+fn listed(sent: &[String]) -> String {
+    if sent.is_empty() { "nothing".to_owned() } else { sent.join(", ") }
+}
+
+fn attention_text(definition: &Definition, step: Option<usize>, code: &str) -> String {
+    match step {
+        Some(step) => format!("attention {code} at {}", definition.steps()[step].name),
+        None => format!("attention {code}"),
+    }
+}
+
+fn effect_text(definition: &Definition, effect: &Effect) -> String {
+    let name = |step: usize| definition.steps()[step].name.as_str();
+    match effect {
+        Effect::Send { step, direction, generation, attempt } => {
+            let command = definition.steps()[*step].command(*direction);
+            let command = command.map_or("nothing", |(_, command)| command);
+            let again = if *attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
+            let anew =
+                if *generation > 1 { format!(", generation {generation}") } else { String::new() };
+            format!("send {command}{anew}{again}")
+        }
+        Effect::Probe { step, .. } => format!("probe {}", name(*step)),
+        Effect::LateSuccess { step } => format!("late success of {}", name(*step)),
+        Effect::Announce(announcement) => match announcement {
+            Announcement::Completed => "announce completed".to_owned(),
+            Announcement::Cancelled => "announce cancelled".to_owned(),
+            Announcement::CancelRefused { why } => {
+                format!("announce cancel refused: {}", why.as_str())
+            }
+            Announcement::AttentionRaised { step, code } => {
+                attention_text(definition, *step, code.as_str())
+            }
+            Announcement::AttentionCleared { step, code } => {
+                format!("cleared: {}", attention_text(definition, *step, code.as_str()))
+            }
+        },
+    }
+}
