@@ -49,17 +49,18 @@ async fn one(
     by: (&str, &str),
 ) -> Result<Cancelled, OperateError> {
     let catalog = definitions(store).await?;
-    let definition = definition_of(&catalog, &stored)?;
+    let loaded = definition_of(&catalog, &stored)?;
+    let definition = &loaded.definition;
     for _ in 0..ATTEMPTS {
         let now = store.now().await?;
-        let transition = decide(&definition, &stored.saga, &Input::Cancel, now);
+        let transition = decide(definition, &stored.saga, &Input::Cancel, now);
         if transition.verdict != Verdict::Applied {
             return Ok(result(&stored, &stored.saga, "unchanged"));
         }
         let version = stored.version + 1;
         let setting = Setting {
             source,
-            definition: &definition,
+            definition,
             order: &stored.order,
             saga: &transition.saga,
             version,

@@ -75,7 +75,10 @@ pub async fn explain(
 ) -> Result<Vec<Explanation>, OperateError> {
     let catalog = definitions(store).await?;
     let sagas = sagas_of(store, order_id, tenant).await?;
-    sagas.iter().map(|stored| Ok(of(&*definition_of(&catalog, stored)?, stored))).collect()
+    sagas
+        .iter()
+        .map(|stored| Ok(of(&definition_of(&catalog, stored)?.definition, stored)))
+        .collect()
 }
 
 fn of(definition: &Definition, stored: &Stored) -> Explanation {

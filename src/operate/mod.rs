@@ -13,9 +13,9 @@ pub use cancel::{Cancelled, cancel};
 pub use explain::{Explanation, StepView, age, explain, span};
 pub use timeline::{Entry, timeline};
 
-use crate::catalog::{self, Catalog};
-use crate::saga::Definition;
+use crate::catalog::{Catalog, LoadedDefinition};
 use crate::store::{Store, StoreError, Stored};
+use crate::worker::read_definitions;
 
 #[derive(Debug, thiserror::Error)]
 pub enum OperateError {
@@ -36,13 +36,7 @@ pub enum OperateError {
 /// # Errors
 /// When the store cannot be read. A definition that this version cannot read is left out.
 pub async fn definitions(store: &dyn Store) -> Result<Catalog, StoreError> {
-    let mut catalog = Catalog::default();
-    for row in store.definitions().await? {
-        if let Ok(loaded) = catalog::load(&row.name, &row.content) {
-            catalog.add(loaded);
-        }
-    }
-    Ok(catalog)
+    Ok(read_definitions(&store.definitions().await?).0)
 }
 
 /// The sagas of one order, all of the same tenant.
@@ -68,9 +62,13 @@ pub async fn sagas_of(
     Ok(found)
 }
 
-fn definition_of(catalog: &Catalog, stored: &Stored) -> Result<Arc<Definition>, OperateError> {
+fn definition_of(
+    catalog: &Catalog,
+    stored: &Stored,
+) -> Result<Arc<LoadedDefinition>, OperateError> {
     let (name, version) = (&stored.order.definition, stored.order.definition_version);
     catalog
-        .definition(name, version)
+        .get(name, version)
+        .cloned()
         .ok_or_else(|| OperateError::UnknownDefinition { name: name.clone(), version })
 }

@@ -11,10 +11,8 @@ use uuid::Uuid;
 use super::inputs::{Item, What, reread};
 use super::message::{Posting, Setting, postings};
 use super::timers;
-use crate::catalog::Catalog;
-use crate::saga::{
-    self, Definition, Ignored, Input, Refusal, Saga, SagaId, Status, Time, Transition, Verdict,
-};
+use crate::catalog::{Catalog, LoadedDefinition};
+use crate::saga::{self, Ignored, Input, Refusal, Saga, SagaId, Status, Time, Transition, Verdict};
 use crate::store::{Change, DeadLetter, JournalRow, OrderRow, Stored};
 
 /// All inputs of one saga in a batch, in the order in which they came.
@@ -92,14 +90,14 @@ pub(super) fn decide(
     let (definition, order, from_version, saga, due) = match (stored, start) {
         (Some(stored), _) => {
             let OrderRow { definition, definition_version, .. } = &*stored.order;
-            let Some(known) = desk.catalog.definition(definition, *definition_version) else {
+            let Some(known) = desk.catalog.get(definition, *definition_version) else {
                 decided.unknown_definition = Some((definition.clone(), *definition_version));
                 return decided;
             };
-            (known, stored.order.clone(), stored.version, stored.saga.clone(), stored.due)
+            (known.clone(), stored.order.clone(), stored.version, stored.saga.clone(), stored.due)
         }
         (None, Some((definition, order))) => {
-            let saga = Saga::created(&definition, group.saga);
+            let saga = Saga::created(&definition.definition, group.saga);
             (definition, order, 0, saga, None)
         }
         (None, None) => {
@@ -109,7 +107,7 @@ pub(super) fn decide(
     };
     let mut run = Run {
         desk,
-        definition,
+        loaded: definition,
         order,
         saga,
         version: from_version,
@@ -166,7 +164,7 @@ fn finish(desk: &Desk<'_>, decided: &mut Decided, written: Written<'_>) {
 /// A saga going through its inputs.
 struct Run<'a> {
     desk: &'a Desk<'a>,
-    definition: Arc<Definition>,
+    loaded: Arc<LoadedDefinition>,
     order: Arc<OrderRow>,
     saga: Saga,
     version: u32,
@@ -198,8 +196,8 @@ impl Run<'_> {
     fn revive(&mut self, letter: &DeadLetter) -> Option<Uuid> {
         let (name, input) = reread(&letter.source, &letter.body, &letter.headers)?;
         let concerns_us = match &input {
-            Input::Cancel => self.definition.cancels_on() == Some(name.as_str()),
-            _ => self.definition.facts().contains(&name.as_str()),
+            Input::Cancel => self.loaded.definition.cancels_on() == Some(name.as_str()),
+            _ => self.loaded.definition.facts().contains(&name.as_str()),
         };
         if !concerns_us {
             return None;
@@ -231,7 +229,7 @@ impl Run<'_> {
     fn apply(&mut self, input: &Input, cause: Option<&str>) -> Verdict {
         let now = self.desk.now;
         let Transition { saga, effects, verdict } =
-            saga::decide(&self.definition, &self.saga, input, now);
+            saga::decide(&self.loaded.definition, &self.saga, input, now);
         if verdict != Verdict::Applied {
             return verdict;
         }
@@ -239,7 +237,7 @@ impl Run<'_> {
         self.version += 1;
         let setting = Setting {
             source: self.desk.source,
-            definition: &self.definition,
+            definition: &self.loaded.definition,
             order: &self.order,
             saga: &self.saga,
             version: self.version,

@@ -6,10 +6,10 @@ use tokio::sync::watch;
 
 use super::{Backoff, Shutdown};
 use crate::broker::{Broker, Topology};
-use crate::catalog::Catalog;
+use crate::catalog::{self, Catalog};
 use crate::clock::Clock;
 use crate::saga::Millis;
-use crate::store::{Store, StoreError};
+use crate::store::{DefinitionRow, Store, StoreError};
 use crate::telemetry::Telemetry;
 
 /// How often the worker looks for newly published versions.
@@ -41,15 +41,12 @@ impl Definitions {
     /// Reads all published definitions. True when there are new ones.
     pub async fn refresh(&self) -> Result<bool, StoreError> {
         let rows = self.store.definitions().await?;
-        if rows.len() == self.current().len() {
+        if rows.len() == self.current().all().count() {
             return Ok(false); // published versions never change, so their number tells
         }
-        let mut catalog = Catalog::default();
-        for row in rows {
-            match crate::catalog::load(&row.name, &row.content) {
-                Ok(loaded) => catalog.add(loaded),
-                Err(_) => self.telemetry.unusable_definition(&row.name, row.version),
-            }
+        let (catalog, unreadable) = read(&rows);
+        for row in unreadable {
+            self.telemetry.unusable_definition(&row.name, row.version);
         }
         self.current.send_replace(Arc::new(catalog));
         Ok(true)
@@ -64,7 +61,7 @@ impl Definitions {
             }
             backoff.wait().await;
         }
-        self.current().definition(name, version).is_some()
+        self.current().get(name, version).is_some()
     }
 
     /// What the broker must have for these definitions.
@@ -94,9 +91,27 @@ impl Definitions {
 /// The queues and bindings that a set of definitions needs.
 #[must_use]
 pub fn topology(catalog: &Catalog) -> Topology {
+    let parts = catalog.topology();
+    let orders = parts.start_events.into_iter().chain(parts.cancel_events);
     Topology {
-        participants: catalog.participants(),
-        orders: catalog.order_events(),
-        facts: catalog.facts(),
+        participants: parts.participants.into_iter().map(|(name, _)| name).collect(),
+        orders: orders.collect(),
+        facts: parts.facts,
     }
+}
+
+/// A catalog of published definitions, and those that this version cannot read.
+#[must_use]
+pub fn read(rows: &[DefinitionRow]) -> (Catalog, Vec<&DefinitionRow>) {
+    let mut unreadable = Vec::new();
+    let loaded = rows.iter().filter_map(|row| {
+        let loaded = catalog::load(&row.name, &row.content).ok();
+        if loaded.is_none() {
+            unreadable.push(row);
+        }
+        loaded
+    });
+    // The store has one text per version, so no two can conflict.
+    let catalog = Catalog::new(loaded.collect::<Vec<_>>()).unwrap_or_default();
+    (catalog, unreadable)
 }

@@ -8,12 +8,10 @@ use uuid::Uuid;
 
 use super::delivery::{Delivery, Named};
 use crate::broker::{Channel, Event, Incoming, envelope};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, LoadedDefinition};
 use crate::clock::Busy;
 use crate::order::Order;
-use crate::saga::{
-    CommandId, Definition, EventId, FactSeen, Input, Outcome, ProbeState, Reply, SagaId, Time,
-};
+use crate::saga::{CommandId, EventId, FactSeen, Input, Outcome, ProbeState, Reply, SagaId, Time};
 use crate::store::OrderRow;
 
 /// The largest result that a participant may hand to later steps, in bytes: it lives in the
@@ -29,13 +27,13 @@ pub(super) struct Item {
     pub what: What,
     /// The message it came from; none for a clock.
     pub delivery: Option<Arc<Delivery>>,
-    /// Keeps simulated time from going on until this is dealt with.
-    pub busy: Busy,
+    /// Keeps simulated time from going on until this is dropped, dealt with.
+    pub _busy: Busy,
 }
 
 #[derive(Debug)]
 pub(super) enum What {
-    Start { definition: Arc<Definition>, order: Arc<OrderRow> },
+    Start { definition: Arc<LoadedDefinition>, order: Arc<OrderRow> },
     Input(Input),
 }
 
@@ -104,7 +102,7 @@ pub(super) fn read(incoming: Incoming, catalog: &Catalog, max_bytes: usize, now:
                 saga,
                 what,
                 delivery: Some(delivery.clone()),
-                busy: Busy::default(), // the message itself keeps time until it is acknowledged
+                _busy: Busy::default(), // the message itself keeps time until it is acknowledged
             };
             Read::Items(inputs.into_iter().map(item).collect())
         }
@@ -153,7 +151,7 @@ fn order_event(
 
 fn start(
     event: &Event,
-    starting: Vec<Arc<Definition>>,
+    starting: &[Arc<LoadedDefinition>],
     now: Time,
     named: &mut Named,
 ) -> Result<Inputs, Unusable> {
@@ -165,7 +163,8 @@ fn start(
         let error = "the envelope's tenantid is not the order's tenant_id";
         return Err(unusable("wrong-schema", error));
     }
-    let start = |definition: Arc<Definition>| {
+    let start = |loaded: &Arc<LoadedDefinition>| {
+        let definition = &loaded.definition;
         let saga = SagaId::of(&order.tenant_id, &order.order_id, definition.name());
         let row = OrderRow {
             saga,
@@ -177,9 +176,9 @@ fn start(
             traceparent: event.traceparent.clone().unwrap_or_else(|| traceparent(saga)),
             payload: order.payload.clone(),
         };
-        (saga, What::Start { definition, order: Arc::new(row) })
+        (saga, What::Start { definition: loaded.clone(), order: Arc::new(row) })
     };
-    Ok(starting.into_iter().map(start).collect())
+    Ok(starting.iter().map(start).collect())
 }
 
 /// A trace for an order that came without one: the saga is the trace.

@@ -35,7 +35,7 @@ use crate::telemetry::Telemetry;
 
 use backoff::Backoff;
 use definitions::Definitions;
-pub use definitions::topology;
+pub use definitions::{read as read_definitions, topology};
 use intake::{Intake, burial_channel, bury};
 use lane::{Lane, Lanes};
 pub use relay::UNCLAIMED;

@@ -140,9 +140,9 @@ impl Timers {
             self.telemetry.timers_fired(claimed.len());
             let more = claimed.len() == CLAIM_LIMIT;
             for saga in claimed {
-                let busy = self.clock.busy();
                 let what = What::Input(Input::Clock);
-                self.lanes.send(Item { saga, what, delivery: None, busy }).await;
+                let _busy = self.clock.busy();
+                self.lanes.send(Item { saga, what, delivery: None, _busy }).await;
             }
             if more {
                 continue;
