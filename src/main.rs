@@ -1,1 +1,3 @@
+//! The binary `makegood`. Everything it does is in the library; see `src/cli`.
+
 fn main() {}

@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# A private Prometheus on loopback for the tests, and promtool.
+#
+#   prometheus.sh install                         the Debian package, where it is missing
+#   prometheus.sh start [NAME [JOB=HOST:PORT …]]  scrapes these every second at /metrics; prints
+#                                                 KEY=VALUE lines for the tests
+#   prometheus.sh stop|kill|restart [NAME]        restart keeps the data and what is scraped
+#   prometheus.sh query NAME EXPRESSION           the answer as JSON
+#   prometheus.sh promtool ARGS…
+#
+# MAKEGOOD_TEST_DATA              the folder of all instances; a fresh one where it is not set
+# MAKEGOOD_TEST_PROMETHEUS_RULES  rule files (a glob, absolute) that it evaluates
+#
+# The first scrape comes 5 s after the start, whatever the interval.
+. "$(dirname "$0")/instance.sh"
+
+environment() {
+  echo "MAKEGOOD_TEST_DATA=$MAKEGOOD_TEST_DATA"
+  echo "MAKEGOOD_TEST_SERVICES=$SERVICES"
+  echo "MAKEGOOD_TEST_PROMETHEUS=http://127.0.0.1:$(port port)"
+}
+
+configure() {
+  local target
+  {
+    echo 'global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}'
+    [ -z "${MAKEGOOD_TEST_PROMETHEUS_RULES:-}" ] || echo "rule_files: ['$MAKEGOOD_TEST_PROMETHEUS_RULES']"
+    echo 'scrape_configs:'
+    for target in "prometheus=127.0.0.1:$(port port)" "$@"; do
+      echo "- {job_name: ${target%%=*}, static_configs: [{targets: ['${target#*=}']}]}"
+    done
+  } >"$INSTANCE/prometheus.yml"
+  mkdir -p "$INSTANCE/data"
+  [ "$(id -u)" != 0 ] || chown -R "$ACCOUNT:" "$INSTANCE"
+}
+
+start() {
+  packages /usr/bin/prometheus prometheus
+  make_folder
+  [ -e "$INSTANCE/prometheus.yml" ] && [ $# = 0 ] || configure "$@"
+  remembered pid >/dev/null || launch pid log /usr/bin/prometheus --config.file=prometheus.yml \
+    --storage.tsdb.path=data --storage.tsdb.retention.time=1d --log.level=warn \
+    --web.listen-address="127.0.0.1:$(port port)"
+  wait_until 60 ready_or_dead
+  remembered pid >/dev/null || failed_to_start "$INSTANCE/log"
+  environment
+}
+
+ready_or_dead() {
+  ! remembered pid >/dev/null || http /-/ready >/dev/null
+}
+
+http() { curl -fsS -G -m 5 "http://127.0.0.1:$(port port)$1" "${@:2}" 2>/dev/null; }
+
+VERB=${1:-}
+if [ "$VERB" = promtool ]; then shift; exec /usr/bin/promtool "$@"; fi
+case $VERB in
+  install) packages /usr/bin/prometheus prometheus; exit ;;
+  start | stop | restart | kill | freeze | thaw | psql | ctl | query) ;;
+  *) usage ;;
+esac
+instance prometheus "${2:-main}" prometheus
+case $VERB in
+  start) start "${@:3}" ;;
+  stop) end pid TERM 20 ;;
+  restart) end pid TERM 20; start ;;
+  kill) end pid KILL 10 ;;
+  query) http /api/v1/query --data-urlencode "query=$3" ;;
+  *) usage ;;
+esac

@@ -1,0 +1,247 @@
+//! Who may know whom: the rooms of the crate, and what may enter each.
+
+use crate::File;
+use crate::rust::{is_word, lex, words};
+
+/// Each room imports only from those before it.
+const ROOMS: [&str; 8] =
+    ["saga", "order", "catalog", "store", "broker", "worker", "operate", "http"];
+
+/// Any room but the pure ones may use these; they know none but the pure ones.
+const LEAVES: [&str; 3] = ["telemetry", "clock", "config"];
+
+/// No IO, no clocks, nothing of the outside.
+const PURE: [&str; 2] = ["saga", "order"];
+
+/// Simulated participants stand outside of the worker, and may not know it.
+const FIXTURE_KNOWS: [&str; 7] =
+    ["saga", "order", "catalog", "store", "broker", "clock", "telemetry"];
+
+/// They wire the rooms together, and may know all.
+const WIRING: [&str; 3] = ["cli", "main", "lib"];
+
+/// What has no place in the core: it is called with the time and answers with effects.
+const IMPURE: [&str; 14] = [
+    "SystemTime",
+    "Instant",
+    "rand",
+    "fastrand",
+    "async",
+    "await",
+    "tokio",
+    "sqlx",
+    "lapin",
+    "serde",
+    "serde_json",
+    "futures_util",
+    "tracing",
+    "prometheus",
+];
+
+/// Libraries that shape the code that uses them, and the rooms that are there to keep them in.
+const KEPT_IN: [(&str, &[&str]); 6] = [
+    ("sqlx", &["store"]),
+    ("lapin", &["broker"]),
+    ("axum", &["http"]),
+    ("prometheus", &["telemetry"]),
+    ("clap", &["cli", "config"]),
+    ("anyhow", &["cli", "main"]),
+];
+
+fn may_import(room: &str, other: &str) -> bool {
+    let rank = |name| ROOMS.iter().position(|room| *room == name);
+    if room == other || WIRING.contains(&room) {
+        return true;
+    }
+    match (room, rank(room), rank(other)) {
+        ("fixture", ..) => FIXTURE_KNOWS.contains(&other),
+        (_, Some(mine), Some(theirs)) => theirs < mine,
+        (_, Some(_), None) => LEAVES.contains(&other) && !PURE.contains(&room),
+        (leaf, None, _) => LEAVES.contains(&leaf) && PURE.contains(&other),
+    }
+}
+
+fn is_room(name: &str) -> bool {
+    name == "fixture" || ROOMS.contains(&name) || LEAVES.contains(&name) || WIRING.contains(&name)
+}
+
+/// `src/store/postgres.rs` and `src/store.rs` are both in the room `store`.
+fn room(path: &str) -> Option<&str> {
+    let inside = path.strip_prefix("src/")?;
+    Some(inside.split_once('/').map_or(inside, |(room, _)| room).trim_end_matches(".rs"))
+}
+
+pub fn known(file: &File) -> Option<String> {
+    let room = room(&file.path)?;
+    let say = || {
+        format!(
+            "{}: `{room}` is no room of the design. Move it into one, or name it in {}",
+            file.path, "tests/tidy/rooms.rs with what it may import"
+        )
+    };
+    (!is_room(room)).then(say)
+}
+
+pub fn imports(file: &File) -> Vec<String> {
+    let Some(room) = room(&file.path) else { return Vec::new() };
+    let forbidden = |(line, other): (usize, String)| {
+        (is_room(&other) && !may_import(room, &other)).then(|| {
+            format!(
+                "{}:{line}: {room} may not know {other}. Rooms import in one direction ({}): move \
+                 what is needed down, or pass it in from above",
+                file.path,
+                ROOMS.join(" < ")
+            )
+        })
+    };
+    crate_paths(&lex(&file.text).code).into_iter().filter_map(forbidden).collect()
+}
+
+/// The first names after `crate::`, each with its line, also those in `crate::{…}`.
+fn crate_paths(code: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        if code[..at].ends_with(|c| is_word(c) || c == '$') {
+            continue;
+        }
+        let line = code[..at].matches('\n').count() + 1;
+        let rest = &code[at + "crate::".len()..];
+        match rest.strip_prefix('{') {
+            Some(group) => found.extend(group_heads(group).into_iter().map(|name| (line, name))),
+            None => found.push((line, rest.chars().take_while(|c| is_word(*c)).collect())),
+        }
+    }
+    found
+}
+
+/// The first name of each entry of a `{a::b, c::{d, e}}` whose brace is already open.
+fn group_heads(group: &str) -> Vec<String> {
+    let (mut depth, mut heads, mut entry) = (1, Vec::new(), String::new());
+    for c in group.chars() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 || (depth == 1 && c == ',') {
+            heads.push(entry.trim().chars().take_while(|c| is_word(*c)).collect());
+            entry.clear();
+        } else {
+            entry.push(c);
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    heads
+}
+
+pub fn purity(file: &File) -> Vec<String> {
+    if room(&file.path) != Some("saga") {
+        return Vec::new();
+    }
+    let code = lex(&file.text).code;
+    let say = |(line, word): (usize, &str)| {
+        format!(
+            "{}:{line}: `{word}` in the core. It is called with the time and with ids, and answers with effects; this belongs into store, broker or worker",
+            file.path
+        )
+    };
+    words(&code).filter(|(_, word)| IMPURE.contains(word)).map(say).collect()
+}
+
+pub fn libraries(file: &File) -> Vec<String> {
+    let Some(room) = room(&file.path) else { return Vec::new() };
+    let code = lex(&file.text).code;
+    let mut found = Vec::new();
+    for (library, rooms) in KEPT_IN {
+        let uses = |line: &str| {
+            line.match_indices(&format!("{library}::"))
+                .any(|(at, _)| !line[..at].ends_with(|c| is_word(c) || c == ':'))
+        };
+        if !rooms.contains(&room) {
+            found.extend(code.lines().enumerate().filter(|(_, line)| uses(line)).map(
+                |(index, _)| {
+                    let home = rooms.join(" or ");
+                    format!(
+                        "{}:{}: {library} stays in {home}; ask that room instead",
+                        file.path,
+                        index + 1
+                    )
+                },
+            ));
+        }
+    }
+    found
+}
+
+pub fn metric_names(file: &File) -> Vec<String> {
+    if !file.path.starts_with("src/") || room(&file.path) == Some("telemetry") {
+        return Vec::new();
+    }
+    let say = |(line, name): &(usize, String)| {
+        format!(
+            "{}:{line}: metric \"{name}\" is declared outside of src/telemetry: name an event there, and count it",
+            file.path
+        )
+    };
+    let lexed = lex(&file.text);
+    lexed.strings.iter().filter(|(_, text)| text.starts_with("makegood_")).map(say).collect()
+}
+
+#[test]
+fn an_import_against_the_direction_is_found() {
+    for (path, text) in [
+        ("src/saga/reply.rs", "use crate::order::Line;"),
+        ("src/order/mod.rs", "fn f(c: &dyn crate::clock::Clock) {}"),
+        ("src/store/postgres.rs", "use crate::{saga::Time, worker::{Lane, lane}};"),
+        ("src/broker/amqp.rs", "use crate::{\n    saga,\n    http,\n};"),
+        ("src/telemetry/mod.rs", "use crate::store::Stored;"),
+        ("src/config.rs", "use crate::worker::Options;"),
+        ("src/fixture/mod.rs", "use crate::worker::Lane;"),
+        ("src/worker/mod.rs", "use crate::cli::Arguments;"),
+    ] {
+        assert_eq!(imports(&File::new(path, text)).len(), 1, "{path}: {text}");
+    }
+    for (path, text) in [
+        (
+            "src/store/sqlite.rs",
+            "use crate::saga::Time;\n// not crate::worker\nuse crate::store::X;",
+        ),
+        ("src/worker/lane.rs", "use crate::{broker, clock::{Busy, Clock}, telemetry as events};"),
+        ("src/worker/lane.rs", "pub(crate) fn worker() {}"),
+        ("src/cli/dev.rs", "use crate::{fixture, http, worker};"),
+        ("src/fixture/auditor.rs", "use crate::store::Store;"),
+        ("tests/store.rs", "use crate::anything;"),
+    ] {
+        assert_eq!(imports(&File::new(path, text)), [""; 0], "{path}: {text}");
+    }
+}
+
+#[test]
+fn an_unknown_room_is_found() {
+    assert!(known(&File::new("src/plumbing/mod.rs", "")).is_some());
+    assert!(known(&File::new("src/store/postgres/rows.rs", "")).is_none());
+    assert!(known(&File::new("src/clock.rs", "")).is_none());
+}
+
+#[test]
+fn an_impure_core_is_found() {
+    let sample = File::new("src/saga/turn.rs", "use std::time::Instant;\nasync fn f() {} // tokio");
+    assert_eq!(purity(&sample).len(), 2);
+    assert!(purity(&File::new("src/worker/mod.rs", &sample.text)).is_empty());
+}
+
+#[test]
+fn a_library_outside_of_its_room_is_found() {
+    let sample = "use sqlx::PgPool;\nfn f() -> lapin::Result<()> {}\n// axum::Router\nmy_clap::X";
+    assert_eq!(libraries(&File::new("src/worker/mod.rs", sample)).len(), 2);
+    assert_eq!(libraries(&File::new("src/store/postgres.rs", "use sqlx::PgPool;")).len(), 0);
+}
+
+#[test]
+fn a_metric_name_outside_of_telemetry_is_found() {
+    let sample = "// \"makegood_a\"\nlet name = \"makegood_sagas_total\";";
+    assert_eq!(metric_names(&File::new("src/worker/mod.rs", sample)).len(), 1);
+    assert_eq!(metric_names(&File::new("src/telemetry/names.rs", sample)).len(), 0);
+}
