@@ -21,9 +21,9 @@ const DEFAULT_FILE: &str = "makegood.toml";
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// `postgres://…` for production, or `sqlite:DIR`.
-    pub store: SecretString,
+    pub store: Option<SecretString>,
     /// `amqp://…` or `amqps://…`.
-    pub broker: SecretString,
+    pub broker: Option<SecretString>,
     /// Where /metrics, /healthz and /readyz listen.
     pub http_listen: SocketAddr,
     /// Names this installation in the CloudEvents source `/makegood/<deployment>`.
@@ -59,8 +59,8 @@ impl Default for Config {
     fn default() -> Config {
         let worker = worker::Options::default();
         Config {
-            store: "postgres://makegood@127.0.0.1:5432/makegood".into(),
-            broker: "amqp://guest:guest@127.0.0.1:5672/%2f".into(),
+            store: None,
+            broker: None,
             http_listen: SocketAddr::from(([127, 0, 0, 1], 9600)),
             deployment: "default".to_owned(),
             lanes: worker.lanes,
@@ -109,16 +109,15 @@ impl Config {
         let expect = |good: bool, key: &str, expected: &str| {
             if good { Ok(()) } else { Err(ConfigError(format!("`{key}` must be {expected}"))) }
         };
-        let store = self.store.expose_secret();
-        let is_postgres = store.starts_with("postgres://") || store.starts_with("postgresql://");
-        expect(
-            is_postgres || store.starts_with("sqlite:"),
-            "store",
-            "a URL that begins with postgres:// or sqlite:",
-        )?;
-        let broker = self.broker.expose_secret();
-        let is_amqp = broker.starts_with("amqp://") || broker.starts_with("amqps://");
-        expect(is_amqp, "broker", "a URL that begins with amqp:// or amqps://")?;
+        let begins = |url: &Option<SecretString>, schemes: &[&str]| {
+            let url = url.as_ref().map(ExposeSecret::expose_secret);
+            url.is_none_or(|url| schemes.iter().any(|scheme| url.starts_with(scheme)))
+        };
+        let stores = ["postgres://", "postgresql://", "sqlite:"];
+        let expected = "a URL that begins with postgres:// or sqlite:";
+        expect(begins(&self.store, &stores), "store", expected)?;
+        let expected = "a URL that begins with amqp:// or amqps://";
+        expect(begins(&self.broker, &["amqp://", "amqps://"]), "broker", expected)?;
         let deployment = &self.deployment;
         let is_name = (1..=64).contains(&deployment.len())
             && deployment.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
@@ -133,6 +132,26 @@ impl Config {
         )?;
         expect((1..=600).contains(&self.drain_seconds), "drain_seconds", "1 to 600 (seconds)")?;
         expect((2..=100).contains(&self.database_connections), "database_connections", "2 to 100")
+    }
+
+    /// The store's URL.
+    ///
+    /// # Errors
+    /// When it is not set.
+    pub fn store(&self) -> Result<&SecretString, ConfigError> {
+        let missing = "`store` is not set: give MAKEGOOD_STORE=postgres://… or a line \
+                       store = \"postgres://…\" in makegood.toml";
+        self.store.as_ref().ok_or_else(|| ConfigError(missing.to_owned()))
+    }
+
+    /// The broker's URL.
+    ///
+    /// # Errors
+    /// When it is not set.
+    pub fn broker(&self) -> Result<&SecretString, ConfigError> {
+        let missing = "`broker` is not set: give MAKEGOOD_BROKER=amqp://… or a line \
+                       broker = \"amqp://…\" in makegood.toml";
+        self.broker.as_ref().ok_or_else(|| ConfigError(missing.to_owned()))
     }
 
     /// What the worker needs of it.

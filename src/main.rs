@@ -1,3 +1,5 @@
-//! The binary `makegood`. Everything it does is in the library; see `src/cli`.
+//! The `makegood` command. Everything it does is in the library.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    makegood::cli::main()
+}

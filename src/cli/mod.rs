@@ -1,1 +1,100 @@
-//! The command line.
+//! The command line: arguments in, wiring, results out. No logic of its own.
+//!
+//! Exit status: 0 done; 1 done, and the result is bad (a failed check, a finding, an order not
+//! accounted for) or the work failed; 2 the arguments or the configuration are wrong.
+
+mod definitions;
+mod open;
+mod order;
+mod service;
+mod signals;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, ConfigError, LogFormat};
+
+/// Makes paid orders good: drives each through inventory, warehouse, courier and loan, and
+/// undoes what was done when a step cannot be.
+#[derive(Debug, Parser)]
+#[command(version, about, propagate_version = true)]
+struct Arguments {
+    /// Configuration file; makegood.toml is read where it exists.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create or upgrade the tables, and publish the definitions in sagas/.
+    Migrate(service::Migrate),
+    /// Take orders over and make them good, until SIGTERM.
+    Worker(service::Run),
+    /// Look at orders, submit and cancel them.
+    #[command(subcommand)]
+    Order(order::Order),
+    /// What is an order doing, what does it wait for, and what would be undone?
+    Explain(order::Explain),
+    /// Check, test, draw and publish saga definitions.
+    #[command(subcommand)]
+    Saga(definitions::Saga),
+}
+
+/// What a command ends with.
+enum End {
+    Good,
+    /// It worked, and what it found is not good.
+    Bad,
+}
+
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse(); // exits with 2 on wrong arguments
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let ended = match runtime {
+        Ok(runtime) => runtime.block_on(run(arguments)),
+        Err(error) => Err(error.into()),
+    };
+    match ended {
+        Ok(End::Good) => ExitCode::SUCCESS,
+        Ok(End::Bad) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            let misused = error.is::<ConfigError>() || error.is::<Misuse>();
+            ExitCode::from(if misused { 2 } else { 1 })
+        }
+    }
+}
+
+/// Arguments that clap cannot see are wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Misuse(String);
+
+async fn run(arguments: Arguments) -> anyhow::Result<End> {
+    let config = Config::load(arguments.config.as_deref(), &[])?;
+    match arguments.command {
+        Command::Migrate(command) => command.run(&config).await,
+        Command::Worker(command) => command.run(config).await,
+        Command::Order(command) => command.run(&config).await,
+        Command::Explain(command) => command.run(&config).await,
+        Command::Saga(command) => command.run(&config).await,
+    }
+}
+
+/// Starts logging as configured.
+fn log(config: &Config) {
+    crate::telemetry::init_logging(config.log_format == LogFormat::Json, &config.log);
+}
+
+/// Prints a value as one JSON document.
+fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, value)?;
+    writeln!(out)?;
+    Ok(())
+}

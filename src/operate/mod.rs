@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 pub use cancel::{Cancelled, cancel};
 pub use explain::{Explanation, StepView, age, explain, span};
-pub use timeline::{Entry, timeline};
+pub use timeline::{Entry, timelines};
 
 use crate::catalog::{Catalog, LoadedDefinition};
 use crate::store::{Store, StoreError, Stored};

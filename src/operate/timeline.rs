@@ -2,12 +2,13 @@
 
 use serde::Serialize;
 
+use super::{OperateError, definition_of, definitions, sagas_of};
 use crate::clock::rfc3339;
 use crate::saga::{
     Announcement, CommandId, Definition, Direction, Effect, Input, Outcome, ProbeState, Reply,
     SagaId,
 };
-use crate::store::JournalRow;
+use crate::store::{JournalRow, Store};
 
 /// One transition, told.
 #[derive(Debug, Clone, Serialize)]
@@ -19,9 +20,27 @@ pub struct Entry {
     pub done: Vec<String>,
 }
 
+/// The timelines of an order's sagas, in the order in which `explain` tells of them.
+///
+/// # Errors
+/// When there is no such order, or the store cannot be read.
+pub async fn timelines(
+    store: &dyn Store,
+    order_id: &str,
+    tenant: Option<&str>,
+) -> Result<Vec<Vec<Entry>>, OperateError> {
+    let catalog = definitions(store).await?;
+    let mut timelines = Vec::new();
+    for stored in sagas_of(store, order_id, tenant).await? {
+        let loaded = definition_of(&catalog, &stored)?;
+        let journal = store.journal(stored.saga.id).await?;
+        timelines.push(timeline(&loaded.definition, stored.saga.id, &journal));
+    }
+    Ok(timelines)
+}
+
 /// Tells a journal, oldest first.
-#[must_use]
-pub fn timeline(definition: &Definition, saga: SagaId, journal: &[JournalRow]) -> Vec<Entry> {
+fn timeline(definition: &Definition, saga: SagaId, journal: &[JournalRow]) -> Vec<Entry> {
     let mut sent = Sent::default();
     journal
         .iter()

@@ -1,0 +1,96 @@
+//! Opens stores and brokers as the configuration says.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use secrecy::ExposeSecret;
+
+use crate::broker::Broker;
+use crate::broker::amqp::{AmqpBroker, AmqpOptions};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::store::Store;
+use crate::store::postgres::{PostgresOptions, PostgresStore};
+use crate::store::sqlite::SqliteStore;
+
+/// The data folder of `makegood dev`.
+pub(super) const DATA: &str = ".makegood";
+/// The SQLite file in a data folder.
+const FILE: &str = "makegood.db";
+
+/// Which store a command that looks at orders means.
+#[derive(Debug, clap::Args)]
+pub(super) struct Place {
+    /// The data folder of a `makegood dev` run, instead of the configured store.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+}
+
+impl Place {
+    /// The folder of a dev run that is meant: named, or, where no store is configured, the
+    /// default one.
+    pub fn folder(&self, config: &Config) -> Option<PathBuf> {
+        let default = || Path::new(DATA).join(FILE).exists().then(|| PathBuf::from(DATA));
+        match (&self.data, &config.store) {
+            (Some(data), _) => Some(data.clone()),
+            (None, Some(_)) => None,
+            (None, None) => default(),
+        }
+    }
+
+    /// Opens it for looking. Works beside a dev run that is going.
+    pub async fn look(&self, config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+        match self.folder(config) {
+            Some(folder) => {
+                let file = folder.join(FILE);
+                let clock = Arc::new(SystemClock::default());
+                let missing = || {
+                    format!("there is no dev run in {}: `makegood dev` makes one", folder.display())
+                };
+                anyhow::ensure!(file.exists(), missing());
+                Ok(Arc::new(SqliteStore::open_read_only(&file, clock).await?))
+            }
+            None => store(config, Arc::new(SystemClock::default())).await,
+        }
+    }
+
+    /// Opens it for changing something.
+    pub async fn change(
+        &self,
+        config: &Config,
+        clock: Arc<dyn Clock>,
+    ) -> anyhow::Result<Arc<dyn Store>> {
+        match self.folder(config) {
+            Some(folder) => sqlite(&folder, clock).await,
+            None => store(config, clock).await,
+        }
+    }
+}
+
+/// The configured store. Its tables are not checked yet.
+pub(super) async fn store(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<Arc<dyn Store>> {
+    let url = config.store()?;
+    if let Some(folder) = url.expose_secret().strip_prefix("sqlite:") {
+        return sqlite(Path::new(folder.trim_start_matches("//")), clock).await;
+    }
+    let options =
+        PostgresOptions { url: url.clone(), max_connections: config.database_connections };
+    Ok(Arc::new(PostgresStore::connect(options).await?))
+}
+
+/// The store in a data folder, made where it is missing.
+pub(super) async fn sqlite(folder: &Path, clock: Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Store>> {
+    std::fs::create_dir_all(folder)
+        .with_context(|| format!("cannot make the data folder {}", folder.display()))?;
+    Ok(Arc::new(SqliteStore::open(&folder.join(FILE), clock).await?))
+}
+
+/// The configured broker. Connects when first used.
+pub(super) fn broker(config: &Config) -> anyhow::Result<Arc<dyn Broker>> {
+    let url = config.broker()?.clone();
+    Ok(Arc::new(AmqpBroker::new(AmqpOptions::new(url))?))
+}

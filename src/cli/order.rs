@@ -1,0 +1,263 @@
+//! `order …` and `explain`: for whoever asks what is wrong with an order.
+
+use std::sync::Arc;
+
+use clap::{Args, Subcommand, ValueEnum};
+use comfy_table::{Table, presets};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{End, Misuse, open, print_json};
+use crate::clock::{SystemClock, rfc3339};
+use crate::config::Config;
+use crate::operate;
+use crate::saga::{Millis, SagaId, Status, Time};
+use crate::store::{Filter, Store, Stored};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Order {
+    /// List orders, a page at a time.
+    List(List),
+    /// Show an order with its journal as a timeline.
+    Show(Show),
+    /// Cancel an order: undone before its pivot, refused after.
+    Cancel(Cancel),
+}
+
+impl Order {
+    pub async fn run(self, config: &Config) -> anyhow::Result<End> {
+        match self {
+            Order::List(list) => list.run(config).await,
+            Order::Show(show) => show.run(config).await,
+            Order::Cancel(cancel) => cancel.run(config).await,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Explain {
+    order: String,
+    #[arg(long)]
+    tenant: Option<String>,
+    #[command(flatten)]
+    place: open::Place,
+    #[arg(long)]
+    json: bool,
+}
+
+impl Explain {
+    pub async fn run(self, config: &Config) -> anyhow::Result<End> {
+        let store = self.place.look(config).await?;
+        let explained = operate::explain(&*store, &self.order, self.tenant.as_deref()).await?;
+        if self.json {
+            print_json(&explained)?;
+        } else {
+            let texts: Vec<String> = explained.iter().map(ToString::to_string).collect();
+            print!("{}", texts.join("\n"));
+        }
+        Ok(End::Good)
+    }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum StatusArgument {
+    Running,
+    Compensating,
+    Completed,
+    Compensated,
+}
+
+impl From<StatusArgument> for Status {
+    fn from(status: StatusArgument) -> Status {
+        match status {
+            StatusArgument::Running => Status::Running,
+            StatusArgument::Compensating => Status::Compensating,
+            StatusArgument::Completed => Status::Completed,
+            StatusArgument::Compensated => Status::Compensated,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct List {
+    /// Only orders in this status.
+    #[arg(long)]
+    status: Option<StatusArgument>,
+    /// Only orders that need attention.
+    #[arg(long)]
+    attention: bool,
+    #[arg(long)]
+    tenant: Option<String>,
+    /// Only orders of this definition.
+    #[arg(long)]
+    definition: Option<String>,
+    /// Only orders taken in at least this long ago, such as 2h or 3d.
+    #[arg(long, value_name = "AGE")]
+    older_than: Option<humantime::Duration>,
+    /// How many at most, 1 to 1000.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    limit: u16,
+    /// Go on after this saga: the last line of a page says which.
+    #[arg(long, value_name = "SAGA_ID")]
+    after: Option<Uuid>,
+    #[command(flatten)]
+    place: open::Place,
+    #[arg(long)]
+    json: bool,
+}
+
+impl List {
+    async fn run(self, config: &Config) -> anyhow::Result<End> {
+        let store = self.place.look(config).await?;
+        let now = present(&*store, self.place.folder(config).is_some()).await?;
+        let earlier = |age: humantime::Duration| {
+            Time(now.0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)))
+        };
+        let filter = Filter {
+            status: self.status.map(Status::from),
+            attention: self.attention.then_some(true),
+            tenant: self.tenant,
+            definition: self.definition,
+            received_before: self.older_than.map(earlier),
+        };
+        let limit = usize::from(self.limit);
+        let page = store.list(&filter, self.after.map(SagaId), limit).await?;
+        let next = (page.len() == limit).then(|| page.last().map(|last| last.saga.id.0)).flatten();
+        if self.json {
+            let orders: Vec<_> = page.iter().map(|stored| summary(stored, now)).collect();
+            print_json(&json!({ "orders": orders, "after": next }))?;
+            return Ok(End::Good);
+        }
+        let mut table = Table::new();
+        table.load_preset(presets::NOTHING);
+        table.set_header(["ORDER", "TENANT", "STATUS", "ATTENTION", "AGE", "DEFINITION"]);
+        for stored in &page {
+            let age = operate::age(stored.saga.started_at, stored.saga.ended_at.unwrap_or(now));
+            table.add_row([
+                stored.order.order_id.clone(),
+                stored.order.tenant.clone(),
+                stored.saga.status.as_str().to_owned(),
+                codes(stored).join(", "),
+                age,
+                format!("{} v{}", stored.order.definition, stored.order.definition_version),
+            ]);
+        }
+        println!("{}", table.trim_fmt());
+        match next {
+            Some(saga) => println!("\nmore: --after {saga}"),
+            None => println!("\n{} orders", page.len()),
+        }
+        Ok(End::Good)
+    }
+}
+
+/// "Now" for ages: a dev run lives in simulated time, which stands where its journal ends.
+async fn present(store: &dyn Store, simulated: bool) -> anyhow::Result<Time> {
+    if simulated && let Some(latest) = store.latest_time().await? {
+        return Ok(latest);
+    }
+    Ok(store.now().await?)
+}
+
+fn codes(stored: &Stored) -> Vec<&'static str> {
+    stored.saga.attention.iter().map(|attention| attention.code.as_str()).collect()
+}
+
+fn summary(stored: &Stored, now: Time) -> serde_json::Value {
+    let ended = stored.saga.ended_at;
+    let Millis(age_ms) = ended.unwrap_or(now) - stored.saga.started_at;
+    json!({
+        "order_id": stored.order.order_id,
+        "tenant_id": stored.order.tenant,
+        "saga_id": stored.saga.id.0,
+        "status": stored.saga.status.as_str(),
+        "attention": codes(stored),
+        "definition": stored.order.definition,
+        "definition_version": stored.order.definition_version,
+        "started_at": rfc3339(stored.saga.started_at),
+        "ended_at": ended.map(rfc3339),
+        "age_seconds": age_ms / 1_000,
+    })
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Show {
+    order: String,
+    #[arg(long)]
+    tenant: Option<String>,
+    #[command(flatten)]
+    place: open::Place,
+    #[arg(long)]
+    json: bool,
+}
+
+impl Show {
+    async fn run(self, config: &Config) -> anyhow::Result<End> {
+        let store = self.place.look(config).await?;
+        let tenant = self.tenant.as_deref();
+        let explained = operate::explain(&*store, &self.order, tenant).await?;
+        let timelines = operate::timelines(&*store, &self.order, tenant).await?;
+        if self.json {
+            let sagas: Vec<_> = explained
+                .iter()
+                .zip(&timelines)
+                .map(|(explained, timeline)| json!({ "saga": explained, "timeline": timeline }))
+                .collect();
+            print_json(&sagas)?;
+            return Ok(End::Good);
+        }
+        for (explained, timeline) in explained.iter().zip(timelines) {
+            println!("{explained}\nTimeline");
+            for entry in timeline {
+                println!("  {:>3}  {}  {}", entry.version, entry.at, entry.happened);
+                for done in entry.done {
+                    println!("       {:24}    → {done}", "");
+                }
+            }
+        }
+        Ok(End::Good)
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Cancel {
+    order: String,
+    /// Why; kept in the audit.
+    #[arg(long)]
+    reason: String,
+    /// Who; the operating system's user otherwise.
+    #[arg(long, env = "USER", default_value = "unknown")]
+    actor: String,
+    #[arg(long)]
+    tenant: Option<String>,
+    #[command(flatten)]
+    place: open::Place,
+    #[arg(long)]
+    json: bool,
+}
+
+impl Cancel {
+    async fn run(self, config: &Config) -> anyhow::Result<End> {
+        if self.reason.trim().is_empty() {
+            return Err(Misuse("--reason must say why".to_owned()).into());
+        }
+        let store = self.place.change(config, Arc::new(SystemClock::default())).await?;
+        let source = config.worker().source;
+        let order = (self.order.as_str(), self.tenant.as_deref());
+        let cancelled =
+            operate::cancel(&*store, &source, order, (&self.actor, &self.reason)).await?;
+        store.close().await;
+        if self.json {
+            print_json(&cancelled)?;
+        } else {
+            for one in &cancelled {
+                println!(
+                    "{} ({}): {}, now {}",
+                    one.order_id, one.definition, one.result, one.status
+                );
+            }
+        }
+        let refused = cancelled.iter().all(|one| one.result == "refused");
+        Ok(if refused { End::Bad } else { End::Good })
+    }
+}
