@@ -5,7 +5,11 @@
 //! development mode; `tests/broker.rs` holds one conformance suite that both pass. Queue and
 //! exchange names live in `topology`. No decision is taken here.
 
+pub mod amqp;
 pub mod envelope;
+pub mod memory;
+pub mod topology;
+pub mod watermark;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -38,6 +42,12 @@ pub trait Broker: Send + Sync + 'static {
     /// that the broker has it safe in a queue; anything else is unknown or not sent, and is to
     /// be sent again under the same id.
     async fn publish(&self, messages: &[Outgoing]) -> Vec<Result<(), PublishError>>;
+
+    /// How the connections are at this moment; costs nothing. What has no connections is
+    /// always connected.
+    fn status(&self) -> Status {
+        Status { publishing: Link::Connected, consuming: Link::Connected }
+    }
 
     /// Closes the connections after what was acknowledged has been sent.
     async fn close(&self);
@@ -87,6 +97,22 @@ impl fmt::Debug for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Ticket")
     }
+}
+
+/// For readiness and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Status {
+    pub publishing: Link,
+    pub consuming: Link,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Link {
+    Connected,
+    /// The broker takes nothing in for now (its memory or disk is full); consuming goes on.
+    Blocked,
+    /// Not used yet, lost or closed. The next call connects.
+    Disconnected,
 }
 
 /// A message to publish.

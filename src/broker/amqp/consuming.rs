@@ -1,0 +1,233 @@
+//! Receiving from a queue, and acknowledging what was dealt with.
+//!
+//! Tickets come back in any order, and each only drops a number into a mailbox. One spawned
+//! settler per subscription takes what has gathered there and acknowledges everything up to the
+//! first unfinished delivery with a single frame: the busier it is, the more at a time.
+//!
+//! A ticket that is dropped unused is *our* trouble. To hand its message back at once would
+//! bring it again at once, twenty times within a second, and then it would count as dead. So it
+//! stays out, and the subscription ends with an error at the next `receive`: whoever resumes
+//! does so at the pace of its own backoff, and gets the message again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt};
+use lapin::message::Delivery;
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions,
+};
+use lapin::types::{FieldTable, ShortString};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::timeout;
+
+use super::line::{Open, RequestError, unavailable};
+use super::message::headers;
+use crate::broker::topology::Names;
+use crate::broker::watermark::Watermark;
+use crate::broker::{BrokerError, Channel, Consumer, Incoming, Ticket};
+
+const DURING: &str = "consuming";
+/// Tags taken from the mailbox at once. The mailbox itself holds at most the prefetch.
+const SETTLED_AT_ONCE: usize = 4_096;
+/// How long deliveries that are out may still be acknowledged after their consumer is dropped.
+/// Until then what it had not yet handed out is withheld from others.
+const LAST_TICKETS: Duration = Duration::from_secs(5);
+/// For the last acknowledgements and for closing the channel.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+pub async fn consume(
+    open: &Open,
+    names: &Names,
+    channel: &Channel,
+    prefetch: u16,
+    closing: watch::Receiver<bool>,
+) -> Result<Box<dyn Consumer>, BrokerError> {
+    let failed = |error| unavailable(DURING, error);
+    let amqp = open.ask(open.connection.create_channel()).await.map_err(failed)?;
+    let qos = BasicQosOptions { global: false };
+    open.ask(amqp.basic_qos(prefetch.max(1), qos)).await.map_err(failed)?;
+    let queue = match names.queue(channel) {
+        Some(queue) => ShortString::try_new(queue).map_err(|error| unavailable(DURING, error))?,
+        None => subscribe_to_events(open, &amqp, names).await.map_err(failed)?,
+    };
+    let options = BasicConsumeOptions::default();
+    let request = amqp.basic_consume(queue, "".into(), options, FieldTable::default());
+    let deliveries = open.ask(request).await.map_err(failed)?;
+
+    let (settled, mailbox) = mpsc::unbounded_channel();
+    let (alive, dropped) = oneshot::channel();
+    tokio::spawn(settle(amqp.clone(), mailbox, dropped, closing));
+    Ok(Box::new(AmqpConsumer {
+        channel: channel.clone(),
+        amqp,
+        deliveries,
+        settled,
+        given_up: Arc::new(Notify::new()),
+        _alive: alive,
+    }))
+}
+
+/// A queue of our own, for as long as this connection lives.
+async fn subscribe_to_events(
+    open: &Open,
+    amqp: &lapin::Channel,
+    names: &Names,
+) -> Result<ShortString, RequestError> {
+    let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
+    let queue = open.ask(amqp.queue_declare("".into(), options, FieldTable::default())).await?;
+    let name = queue.name().clone();
+    let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+    let exchange = names.events().as_str().into();
+    open.ask(amqp.queue_bind(name.clone(), exchange, "#".into(), options, arguments)).await?;
+    Ok(name)
+}
+
+struct AmqpConsumer {
+    channel: Channel,
+    amqp: lapin::Channel,
+    deliveries: lapin::Consumer,
+    settled: mpsc::UnboundedSender<u64>,
+    /// A ticket was dropped unused.
+    given_up: Arc<Notify>,
+    /// Tells the settler when the consumer is gone.
+    _alive: oneshot::Sender<()>,
+}
+
+#[async_trait]
+impl Consumer for AmqpConsumer {
+    async fn receive(&mut self, max: usize) -> Result<Vec<Incoming>, BrokerError> {
+        let first = tokio::select! {
+            biased;
+            () = self.given_up.notified() => {
+                // Whoever asks again gets the same answer.
+                self.given_up.notify_one();
+                return Err(unavailable(DURING, "a delivery was not acknowledged"));
+            }
+            delivery = self.deliveries.next() => delivery,
+        };
+        let mut received = vec![self.accept(first)?];
+        while received.len() < max {
+            match self.deliveries.next().now_or_never() {
+                Some(Some(Ok(delivery))) => received.push(self.incoming(delivery)),
+                // The end comes up again, as the channel is closed by then.
+                _ => break,
+            }
+        }
+        Ok(received)
+    }
+}
+
+impl AmqpConsumer {
+    fn accept(&self, next: Option<lapin::Result<Delivery>>) -> Result<Incoming, BrokerError> {
+        match next {
+            // What was buffered before the connection was lost cannot be acknowledged any more,
+            // and is already on its way to somebody else.
+            Some(Ok(delivery)) if self.amqp.status().connected() => Ok(self.incoming(delivery)),
+            Some(Err(error)) => Err(unavailable(DURING, error)),
+            // The end without an error: the queue was deleted, or the connection closed.
+            Some(Ok(_)) | None => Err(BrokerError::Unavailable { during: DURING, source: None }),
+        }
+    }
+
+    fn incoming(&self, delivery: Delivery) -> Incoming {
+        let headers = headers(&delivery.properties, &delivery.routing_key);
+        let mut out = Out {
+            tag: Some(delivery.delivery_tag),
+            settled: self.settled.clone(),
+            given_up: self.given_up.clone(),
+        };
+        Incoming {
+            channel: self.channel.clone(),
+            body: Bytes::from(delivery.data),
+            headers,
+            redelivered: delivery.redelivered,
+            ticket: Ticket::new(move || out.done()),
+        }
+    }
+}
+
+/// A delivery that is out.
+struct Out {
+    tag: Option<u64>,
+    settled: mpsc::UnboundedSender<u64>,
+    given_up: Arc<Notify>,
+}
+
+impl Out {
+    fn done(&mut self) {
+        if let Some(tag) = self.tag.take() {
+            // Without a settler the subscription is over, and the message comes again.
+            let _ = self.settled.send(tag);
+        }
+    }
+}
+
+impl Drop for Out {
+    fn drop(&mut self) {
+        if self.tag.is_some() {
+            self.given_up.notify_one();
+        }
+    }
+}
+
+/// Acknowledges until the broker is closed or all tickets of a dropped consumer are back, and
+/// closes the channel: what is unacknowledged then comes again.
+async fn settle(
+    amqp: lapin::Channel,
+    mut mailbox: mpsc::UnboundedReceiver<u64>,
+    mut dropped: oneshot::Receiver<()>,
+    mut closing: watch::Receiver<bool>,
+) {
+    // A channel counts its deliveries from 1, and has this one consumer.
+    let mut mark = Watermark::starting_at(1);
+    let mut tags = Vec::new();
+    let last_tickets = tokio::time::sleep(Duration::MAX);
+    tokio::pin!(last_tickets);
+    let (mut is_dropped, mut is_closing) = (false, false);
+    loop {
+        tokio::select! {
+            taken = mailbox.recv_many(&mut tags, SETTLED_AT_ONCE) => {
+                if taken == 0 {
+                    break;
+                }
+                let up_to = tags.drain(..).filter_map(|tag| mark.finish(tag)).last();
+                let Some(tag) = up_to else { continue };
+                let acknowledged = amqp.basic_ack(tag, BasicAckOptions { multiple: true }).await;
+                if acknowledged.is_err() {
+                    return; // the channel is gone, and with it every delivery tag
+                }
+            }
+            // Closed to new ones; what is in the mailbox is still taken out.
+            () = closed(&mut closing), if !is_closing => {
+                is_closing = true;
+                mailbox.close();
+            }
+            _ = &mut dropped, if !is_dropped => {
+                is_dropped = true;
+                last_tickets.as_mut().reset(tokio::time::Instant::now() + LAST_TICKETS);
+            }
+            () = &mut last_tickets, if is_dropped && !is_closing => {
+                is_closing = true;
+                mailbox.close();
+            }
+        }
+    }
+    let farewell = async {
+        for tag in mark.beyond_the_gap() {
+            amqp.basic_ack(tag, BasicAckOptions { multiple: false }).await?;
+        }
+        amqp.close(200, "consumed".into()).await
+    };
+    // Whether it succeeds makes no difference any more: what the broker missed comes again.
+    let _ = timeout(FAREWELL, farewell).await;
+}
+
+async fn closed(closing: &mut watch::Receiver<bool>) {
+    if closing.wait_for(|closing| *closing).await.is_err() {
+        // The broker was dropped, and not closed: its subscriptions go on.
+        std::future::pending::<()>().await;
+    }
+}
