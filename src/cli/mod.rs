@@ -3,11 +3,14 @@
 //! Exit status: 0 done; 1 done, and the result is bad (a failed check, a finding, an order not
 //! accounted for) or the work failed; 2 the arguments or the configuration are wrong.
 
+mod audit;
 mod definitions;
+mod dev;
 mod open;
 mod order;
 mod service;
 mod signals;
+mod summary;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -30,6 +33,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the whole job here, without any service, in simulated time.
+    Dev(dev::Dev),
     /// Create or upgrade the tables, and publish the definitions in sagas/.
     Migrate(service::Migrate),
     /// Take orders over and make them good, until SIGTERM.
@@ -39,6 +44,8 @@ enum Command {
     Order(order::Order),
     /// What is an order doing, what does it wait for, and what would be undone?
     Explain(order::Explain),
+    /// Compare the participants' ledgers with the sagas.
+    Audit(audit::Audit),
     /// Check, test, draw and publish saga definitions.
     #[command(subcommand)]
     Saga(definitions::Saga),
@@ -77,6 +84,8 @@ struct Misuse(String);
 async fn run(arguments: Arguments) -> anyhow::Result<End> {
     let config = Config::load(arguments.config.as_deref(), &[])?;
     match arguments.command {
+        Command::Dev(command) => command.run(config).await,
+        Command::Audit(command) => command.run(&config).await,
         Command::Migrate(command) => command.run(&config).await,
         Command::Worker(command) => command.run(config).await,
         Command::Order(command) => command.run(&config).await,

@@ -10,6 +10,7 @@ use crate::broker::Broker;
 use crate::broker::amqp::{AmqpBroker, AmqpOptions};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
+use crate::saga::Time;
 use crate::store::Store;
 use crate::store::postgres::{PostgresOptions, PostgresStore};
 use crate::store::sqlite::SqliteStore;
@@ -31,7 +32,7 @@ impl Place {
     /// The folder of a dev run that is meant: named, or, where no store is configured, the
     /// default one.
     pub fn folder(&self, config: &Config) -> Option<PathBuf> {
-        let default = || Path::new(DATA).join(FILE).exists().then(|| PathBuf::from(DATA));
+        let default = || exists(Path::new(DATA)).then(|| PathBuf::from(DATA));
         match (&self.data, &config.store) {
             (Some(data), _) => Some(data.clone()),
             (None, Some(_)) => None,
@@ -82,6 +83,19 @@ pub(super) async fn store(
     Ok(Arc::new(PostgresStore::connect(options).await?))
 }
 
+/// Whether a dev run has left something there.
+pub(super) fn exists(folder: &Path) -> bool {
+    folder.join(FILE).exists()
+}
+
+/// "Now" for ages: a dev run lives in simulated time, which stands where its journal ends.
+pub(super) async fn present(store: &dyn Store, simulated: bool) -> anyhow::Result<Time> {
+    if simulated && let Some(latest) = store.latest_time().await? {
+        return Ok(latest);
+    }
+    Ok(store.now().await?)
+}
+
 /// The store in a data folder, made where it is missing.
 pub(super) async fn sqlite(folder: &Path, clock: Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Store>> {
     std::fs::create_dir_all(folder)
@@ -91,6 +105,10 @@ pub(super) async fn sqlite(folder: &Path, clock: Arc<dyn Clock>) -> anyhow::Resu
 
 /// The configured broker. Connects when first used.
 pub(super) fn broker(config: &Config) -> anyhow::Result<Arc<dyn Broker>> {
-    let url = config.broker()?.clone();
-    Ok(Arc::new(AmqpBroker::new(AmqpOptions::new(url))?))
+    let options = AmqpOptions {
+        url: config.broker()?.clone(),
+        connection_name: format!("makegood {}", config.deployment),
+        prefix: String::new(),
+    };
+    Ok(Arc::new(AmqpBroker::new(options)?))
 }

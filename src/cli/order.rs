@@ -12,7 +12,7 @@ use crate::clock::{SystemClock, rfc3339};
 use crate::config::Config;
 use crate::operate;
 use crate::saga::{Millis, SagaId, Status, Time};
-use crate::store::{Filter, Store, Stored};
+use crate::store::{Filter, Stored};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Order {
@@ -109,7 +109,7 @@ pub(super) struct List {
 impl List {
     async fn run(self, config: &Config) -> anyhow::Result<End> {
         let store = self.place.look(config).await?;
-        let now = present(&*store, self.place.folder(config).is_some()).await?;
+        let now = open::present(&*store, self.place.folder(config).is_some()).await?;
         let earlier = |age: humantime::Duration| {
             Time(now.0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)))
         };
@@ -129,7 +129,7 @@ impl List {
             return Ok(End::Good);
         }
         let mut table = Table::new();
-        table.load_preset(presets::NOTHING);
+        table.load_style(presets::NOTHING);
         table.set_header(["ORDER", "TENANT", "STATUS", "ATTENTION", "AGE", "DEFINITION"]);
         for stored in &page {
             let age = operate::age(stored.saga.started_at, stored.saga.ended_at.unwrap_or(now));
@@ -149,14 +149,6 @@ impl List {
         }
         Ok(End::Good)
     }
-}
-
-/// "Now" for ages: a dev run lives in simulated time, which stands where its journal ends.
-async fn present(store: &dyn Store, simulated: bool) -> anyhow::Result<Time> {
-    if simulated && let Some(latest) = store.latest_time().await? {
-        return Ok(latest);
-    }
-    Ok(store.now().await?)
 }
 
 fn codes(stored: &Stored) -> Vec<&'static str> {

@@ -109,7 +109,9 @@ macro_rules! collection {
                 to.collect_seq(all.iter().map(Written))
             }
 
-            pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<$read, D::Error> {
+            pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+                from: D,
+            ) -> Result<$read, D::Error> {
                 let all = Vec::<Read>::deserialize(from)?;
                 Ok(all.into_iter().map(|Read(item)| item).collect())
             }

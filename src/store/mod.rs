@@ -5,8 +5,8 @@
 //! definition of what a store must do, and each passes all of it. No decision is taken here.
 
 mod encoding;
-mod rows;
 pub mod postgres;
+mod rows;
 pub mod sqlite;
 
 use std::sync::Arc;

@@ -19,8 +19,8 @@ use secrecy::SecretString;
 use sqlx::postgres::PgConnectOptions;
 
 use super::{
-    Change, Counts, DeadLetter, DefinitionRow, Filter, JournalRow, OutboxKey, OutboxRow,
-    Published, Store, StoreError, Stored, Written,
+    Change, Counts, DeadLetter, DefinitionRow, Filter, JournalRow, OutboxKey, OutboxRow, Published,
+    Store, StoreError, Stored, Written,
 };
 use crate::saga::{SagaId, Time};
 use connection::Connections;

@@ -25,19 +25,8 @@ pub(super) type OutboxColumns = (Uuid, i32, i16, i64, String, Vec<u8>);
 pub(super) type DefinitionColumns = (String, i32, String, i64);
 
 /// id, source, reason, error, body, headers, tenant, order_id, first_seen, last_seen, attempts.
-pub(super) type DeadLetterColumns = (
-    Uuid,
-    String,
-    String,
-    String,
-    Vec<u8>,
-    String,
-    Option<String>,
-    Option<String>,
-    i64,
-    i64,
-    i32,
-);
+pub(super) type DeadLetterColumns =
+    (Uuid, String, String, String, Vec<u8>, String, Option<String>, Option<String>, i64, i64, i32);
 
 /// What is counted ("saga", "attention", "outbox", "dead_letter"), the status where it is sagas,
 /// and how many.

@@ -1,5 +1,7 @@
 //! Every metric, declared once, and the named events that move them.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
@@ -52,6 +54,8 @@ pub struct Telemetry {
     outbox_pending: IntGauge,
     dead_letters_stored: IntGauge,
     connected: IntGaugeVec,
+    /// For progress bars: the sum over the labels of `finished`.
+    finished_here: AtomicU64,
 }
 
 impl Default for Telemetry {
@@ -183,6 +187,7 @@ impl Telemetry {
                 &["part"],
             ),
             registry,
+            finished_here: AtomicU64::new(0),
         }
     }
 
@@ -275,6 +280,7 @@ impl Telemetry {
             Effect::Announce(Announcement::Completed | Announcement::Cancelled) => {
                 let labels = &[seen.definition, seen.saga.status.as_str()];
                 self.finished.with_label_values(labels).inc();
+                self.finished_here.fetch_add(1, Ordering::Relaxed);
                 let span = seen.at - seen.saga.started_at;
                 self.duration.with_label_values(labels).observe(span.0 as f64 / 1_000.0);
             }
@@ -315,6 +321,12 @@ impl Telemetry {
         set(&self.stored_attention, attention);
         set(&self.outbox_pending, outbox);
         set(&self.dead_letters_stored, dead);
+    }
+
+    /// Sagas that this worker has brought to a final state.
+    #[must_use]
+    pub fn finished(&self) -> u64 {
+        self.finished_here.load(Ordering::Relaxed)
     }
 
     /// (commits, inputs taken, average batch), for the benchmark's report.

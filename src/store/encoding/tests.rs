@@ -39,11 +39,7 @@ proptest! {
 #[test]
 fn another_format_or_a_byte_too_many_is_unreadable() {
     let bytes = entry_to_bytes(&Input::Clock, &[]);
-    for damaged in [
-        vec![],
-        [&[FORMAT + 1], &bytes[1..]].concat(),
-        [&bytes[..], &[0]].concat(),
-    ] {
+    for damaged in [vec![], [&[FORMAT + 1], &bytes[1..]].concat(), [&bytes[..], &[0]].concat()] {
         let read = entry_from_bytes(&damaged);
         assert!(matches!(read, Err(StoreError::Unreadable { what: "journal entry" })));
     }
@@ -104,8 +100,12 @@ fn saga() -> impl Strategy<Value = Saga> {
         CancelState::Accepted,
         CancelState::Refused,
     ]);
-    let fact = (text(), uuid(), time(), any::<bool>())
-        .prop_map(|(kind, event, at, early)| Fact { kind, event: EventId(event), at, early });
+    let fact = (text(), uuid(), time(), any::<bool>()).prop_map(|(kind, event, at, early)| Fact {
+        kind,
+        event: EventId(event),
+        at,
+        early,
+    });
     let origin = select(vec![Origin::Clock, Origin::Decision]);
     let attention = (option::of(any::<usize>()), code(), time(), origin)
         .prop_map(|(step, code, since, origin)| Attention { step, code, since, origin });
@@ -149,8 +149,11 @@ fn step_state() -> impl Strategy<Value = StepState> {
         option::of(time()).prop_map(|deadline_at| Phase::Awaiting { deadline_at }),
         Just(Phase::Done),
         text().prop_map(|code| Phase::Failed { code }),
-        (wait(), forward, any::<bool>())
-            .prop_map(|(wait, forward, renew)| Phase::Undoing { wait, forward, renew }),
+        (wait(), forward, any::<bool>()).prop_map(|(wait, forward, renew)| Phase::Undoing {
+            wait,
+            forward,
+            renew
+        }),
         text().prop_map(|code| Phase::Refused { code }),
         any::<bool>().prop_map(|settled| Phase::Undone { settled }),
     ];
@@ -174,8 +177,11 @@ fn input() -> impl Strategy<Value = Input> {
         (command(), option::of(text()), outcome, option::of(text())).prop_map(
             |(command, from, outcome, data)| Input::Reply(Reply { command, from, outcome, data })
         ),
-        (command(), state, option::of(text()))
-            .prop_map(|(command, state, data)| Input::Probed { command, state, data }),
+        (command(), state, option::of(text())).prop_map(|(command, state, data)| Input::Probed {
+            command,
+            state,
+            data
+        }),
         (text(), uuid())
             .prop_map(|(kind, event)| Input::Fact(FactSeen { kind, event: EventId(event) })),
         Just(Input::Clock),

@@ -48,7 +48,9 @@ impl Connections {
             .max_connections(max_connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .test_before_acquire(false)
-            .before_acquire(|connection, meta| Box::pin(async move { Ok(alive(connection, meta).await) }))
+            .before_acquire(|connection, meta| {
+                Box::pin(async move { Ok(alive(connection, meta).await) })
+            })
             .connect_lazy_with(options);
         Connections { pool }
     }

@@ -78,7 +78,9 @@ pub(super) async fn parked(
            AND (tenant, order_id) IN (SELECT * FROM UNNEST($1::text[], $2::text[]))
          ORDER BY first_seen, id",
     );
-    rows::all(connections.rows("reading parked letters", query.bind(tenants).bind(order_ids)).await?)
+    rows::all(
+        connections.rows("reading parked letters", query.bind(tenants).bind(order_ids)).await?,
+    )
 }
 
 pub(super) async fn newest(

@@ -4,7 +4,9 @@ use uuid::Uuid;
 
 use super::connection::Connections;
 use crate::saga::{SagaId, Time};
-use crate::store::rows::{self, CountColumns, DefinitionColumns, JournalColumns, StoredColumns, signed};
+use crate::store::rows::{
+    self, CountColumns, DefinitionColumns, JournalColumns, StoredColumns, signed,
+};
 use crate::store::{
     Counts, DefinitionRow, Filter, JournalRow, Published, StoreError, Stored, encoding,
 };
@@ -128,8 +130,7 @@ pub(super) async fn definitions(
 
 pub(super) async fn latest_time(connections: &Connections) -> Result<Option<Time>, StoreError> {
     let sql = "SET LOCAL enable_seqscan = on; SELECT max(at) FROM saga_journal";
-    let rows: Vec<(Option<i64>,)> =
-        connections.script("looking for the latest time", sql).await?;
+    let rows: Vec<(Option<i64>,)> = connections.script("looking for the latest time", sql).await?;
     Ok(rows.first().and_then(|&(latest,)| latest).map(Time))
 }
 

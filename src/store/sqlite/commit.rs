@@ -19,10 +19,7 @@ pub(super) async fn commit(
     Ok(written)
 }
 
-async fn write(
-    transaction: &mut Transaction<'_>,
-    change: &Change,
-) -> Result<Written, StoreError> {
+async fn write(transaction: &mut Transaction<'_>, change: &Change) -> Result<Written, StoreError> {
     if !write_saga(transaction, change).await? {
         return Ok(Written::LostRace);
     }

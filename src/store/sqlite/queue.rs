@@ -77,9 +77,8 @@ pub(super) async fn delete_outbox(
     keys: &[OutboxKey],
 ) -> Result<(), StoreError> {
     for key in keys {
-        let query = sqlx::query(
-            "DELETE FROM outbox WHERE saga_id = ?1 AND version = ?2 AND number = ?3",
-        );
+        let query =
+            sqlx::query("DELETE FROM outbox WHERE saga_id = ?1 AND version = ?2 AND number = ?3");
         let query = query
             .bind(key.saga.0)
             .bind(signed(key.version, DELETING)?)

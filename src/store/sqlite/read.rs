@@ -47,10 +47,7 @@ pub(super) async fn version(connection: &mut SqliteConnection) -> Result<usize, 
     usize::try_from(version).map_err(|_| StoreError::NotMigrated)
 }
 
-pub(super) async fn load(
-    readers: &SqlitePool,
-    ids: &[SagaId],
-) -> Result<Vec<Stored>, StoreError> {
+pub(super) async fn load(readers: &SqlitePool, ids: &[SagaId]) -> Result<Vec<Stored>, StoreError> {
     let ids: Vec<String> = ids.iter().map(|id| id.0.simple().to_string()).collect();
     let query = sqlx::query_as::<_, StoredColumns>(select_stored!(
         "WHERE s.saga_id IN (SELECT unhex(value) FROM json_each(?1))"

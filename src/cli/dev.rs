@@ -1,0 +1,253 @@
+//! `dev`: the whole job in one process, without any service.
+//!
+//! The real worker on a SQLite file and the in-memory broker, with a simulated shop, simulated
+//! participants and a clock that jumps to the next event whenever everybody waits.
+
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::summary::{Run, Summary, write_report};
+use super::{End, Misuse, definitions, log, open, print_json};
+use crate::broker::Broker;
+use crate::broker::memory::MemoryBroker;
+use crate::catalog::{self, Catalog, LoadedDefinition};
+use crate::clock::{Clock, SimulatedClock, rfc3339};
+use crate::config::{Config, LogFormat};
+use crate::fixture::{self, ScriptedOrder, Scripts, Shop, Simulation, auditor, orders};
+use crate::saga::{Millis, Time};
+use crate::store::Store;
+use crate::telemetry::Telemetry;
+use crate::worker::{self, Worker, shutdown, topology};
+
+/// The definitions that come with Makegood, so that `dev` runs in any folder.
+const BUILT_IN: [(&str, &str); 2] = [
+    ("sagas/order-fulfilment.toml", include_str!("../../sagas/order-fulfilment.toml")),
+    ("sagas/holiday-package.toml", include_str!("../../sagas/holiday-package.toml")),
+];
+/// Nobody else writes to the file: due times are known without looking.
+const TIMER_POLL: Millis = Millis::DAY;
+/// Participants and couriers act on whole seconds, so that simulated time makes fewer stops.
+const GRAIN: Millis = Millis::SECOND;
+
+#[derive(Debug, Args)]
+pub(super) struct Dev {
+    /// Orders to run, one JSON object a line; `-` for standard input.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["count", "seed"])]
+    orders: Option<PathBuf>,
+    /// How many orders to make up.
+    #[arg(long, default_value_t = 1_000)]
+    count: u64,
+    /// Made-up orders are the same for the same seed.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// When to stop.
+    #[arg(long, value_enum, default_value_t = Until::Settled)]
+    until: Until,
+    /// Where the state is kept.
+    #[arg(long, value_name = "DIR", default_value = open::DATA)]
+    data: PathBuf,
+    /// More definitions to publish.
+    #[arg(long = "saga", value_name = "FILE")]
+    sagas: Vec<PathBuf>,
+    /// Write one JSON line per order.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Print the summary as one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Until {
+    /// Every clock has fired: deadlines, give-up times, resends.
+    Settled,
+    /// No message is on its way and nobody outside has anything left to do. The worker's own
+    /// clocks do not fire.
+    Quiet,
+}
+
+impl Dev {
+    pub async fn run(self, config: Config) -> anyhow::Result<End> {
+        // A person watches: plain lines, and only what is wrong.
+        log(&Config { log_format: LogFormat::Text, log: "warn".to_owned(), ..config.clone() });
+        let orders = self.read_orders()?;
+        let asked = orders.len();
+        let ledgers = self.data.join("ledgers");
+        let first = orders.iter().map(|order| order.paid_at).min().unwrap_or_default();
+        let began = first.max(latest(&self.data).await?);
+        let clock = SimulatedClock::starting_at(began);
+        let store = open::sqlite(&self.data, Arc::new(clock.clone())).await?;
+        store.migrate().await?;
+        let catalog = self.publish(&*store).await?;
+        let watch = Instant::now();
+        let ended = self.simulate(&config, &store, &catalog, &clock, orders, &ledgers).await?;
+        let wall = watch.elapsed();
+        let definition = |name: &str, version: u32| {
+            Some(Arc::new(catalog.get(name, version)?.definition.clone()))
+        };
+        let options = auditor::AuditOptions { now: ended, may_wait: self.until == Until::Quiet };
+        let audit = auditor::audit(&*store, &definition, &ledgers, options).await?;
+        let run = Run { asked, began, ended, wall, audit };
+        let summary = Summary::of(&*store, run).await?;
+        if let Some(path) = &self.report {
+            write_report(&*store, path).await?;
+        }
+        store.close().await;
+        if self.json {
+            print_json(&summary)?;
+        } else {
+            print!("{summary}");
+            self.suggest(&summary);
+        }
+        Ok(if summary.is_good() { End::Good } else { End::Bad })
+    }
+
+    fn read_orders(&self) -> anyhow::Result<Vec<ScriptedOrder>> {
+        let Some(path) = &self.orders else {
+            return Ok(fixture::generate(self.count, self.seed).collect());
+        };
+        let read: Result<Vec<_>, _> = if path == Path::new("-") {
+            orders::read(std::io::stdin().lock(), "standard input").collect()
+        } else {
+            let file = std::fs::File::open(path)
+                .map_err(|e| Misuse(format!("--orders: cannot open {}: {e}", path.display())))?;
+            orders::read(BufReader::new(file), &path.display().to_string()).collect()
+        };
+        Ok(read.map_err(|error| Misuse(error.to_string()))?)
+    }
+
+    async fn publish(&self, store: &dyn Store) -> anyhow::Result<Catalog> {
+        let mut loaded: Vec<LoadedDefinition> = Vec::new();
+        for (name, text) in BUILT_IN {
+            loaded.push(catalog::load(name, text).context("a built-in definition is flawed")?);
+        }
+        for path in &self.sagas {
+            let text = std::fs::read_to_string(path)
+                .map_err(|e| Misuse(format!("--saga: cannot read {}: {e}", path.display())))?;
+            let name = path.display().to_string();
+            loaded.push(catalog::load(&name, &text).map_err(|e| Misuse(e.to_fancy(false)))?);
+        }
+        for definition in &loaded {
+            store.publish_definition(&definitions::row(definition, store.now().await?)).await?;
+        }
+        Ok(crate::operate::definitions(store).await?)
+    }
+
+    /// Runs everything until nobody waits for anything. Returns the simulated time then.
+    async fn simulate(
+        &self,
+        config: &Config,
+        store: &Arc<dyn Store>,
+        catalog: &Catalog,
+        clock: &SimulatedClock,
+        orders: Vec<ScriptedOrder>,
+        ledgers: &Path,
+    ) -> anyhow::Result<Time> {
+        let held = clock.busy();
+        let shared: Arc<dyn Clock> = Arc::new(clock.clone());
+        let broker: Arc<dyn Broker> = Arc::new(MemoryBroker::new(shared.clone()));
+        let telemetry = Arc::new(Telemetry::new());
+        let topology = topology(catalog);
+        broker.declare(&topology).await?;
+        let progress = progress(orders.len() as u64);
+        let scripts: Arc<Scripts> = Arc::new(orders.iter().collect());
+        let simulation = Simulation {
+            broker: broker.clone(),
+            clock: shared.clone(),
+            ledgers: ledgers.to_owned(),
+            participants: topology.participants,
+            scripts,
+            options: fixture::Options { grain: GRAIN, ..fixture::Options::default() },
+        };
+        let shop = Shop {
+            broker: broker.clone(),
+            clock: shared.clone(),
+            ledgers: ledgers.to_owned(),
+            orders,
+            timeline: fixture::Timeline::default(),
+            fsync: false,
+        };
+        let (stop, stopping) = watch::channel(false);
+        let (stopper, shutdown) = shutdown();
+        let outside = tokio::spawn(simulation.open()?.run(stopping.clone()));
+        let shop = tokio::spawn(shop.open()?.run(stopping));
+        let worker = Worker {
+            store: store.clone(),
+            broker,
+            clock: shared,
+            telemetry: telemetry.clone(),
+            options: worker::Options {
+                lanes: 1, // SQLite has one writer
+                relays: 1,
+                timers: self.until == Until::Settled,
+                timer_poll: TIMER_POLL,
+                ..config.worker()
+            },
+            system_clock: None,
+        };
+        let worker = tokio::spawn(worker.run(shutdown, held));
+        clock
+            .run(|now| {
+                progress.set_position(telemetry.finished());
+                progress.set_message(rfc3339(now));
+            })
+            .await;
+        progress.finish_and_clear();
+        let ended = clock.now();
+        stopper.drain();
+        let _ = stop.send(true);
+        worker.await??;
+        shop.await??;
+        outside.await??;
+        Ok(ended)
+    }
+
+    /// What to try next, with orders that are there.
+    fn suggest(&self, summary: &Summary) {
+        let data = match self.data == Path::new(open::DATA) {
+            true => String::new(),
+            false => format!(" --data {}", self.data.display()),
+        };
+        println!("\nNext, try");
+        for (order, why) in &summary.worth_a_look {
+            println!("  makegood explain {order}{data}    # {why}");
+        }
+        if summary.attention > 0 {
+            println!("  makegood order list --attention{data}");
+        }
+        if let Some((order, _)) = summary.worth_a_look.first() {
+            println!("  makegood order show {order}{data}");
+        }
+    }
+}
+
+/// Where simulated time goes on: the latest time that an earlier run came to.
+async fn latest(folder: &Path) -> anyhow::Result<Time> {
+    if !open::exists(folder) {
+        return Ok(Time::default());
+    }
+    let clock = Arc::new(SimulatedClock::starting_at(Time::default()));
+    let store = open::sqlite(folder, clock).await?;
+    store.migrate().await?;
+    let latest = store.latest_time().await?;
+    store.close().await;
+    Ok(latest.unwrap_or_default())
+}
+
+fn progress(orders: u64) -> ProgressBar {
+    let bar = ProgressBar::new(orders);
+    let style = "{bar:32} {pos}/{len} orders finished · {msg} (simulated) · {elapsed}";
+    if let Ok(style) = ProgressStyle::with_template(style) {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
