@@ -113,7 +113,7 @@ struct Stage<'a> {
     saga: Saga,
     now: Time,
     /// What will happen, by time and then in the order in which it was foreseen.
-    ahead: BTreeMap<(Time, u64), Input>,
+    ahead: BTreeMap<(Time, u64), Coming>,
     foreseen: u64,
     /// The answers that the test prescribes and that are still to be given.
     script: Vec<When>,
@@ -123,6 +123,13 @@ struct Stage<'a> {
     /// The commands of those ids, in the same order.
     sent: Vec<String>,
     trace: Vec<TraceLine>,
+}
+
+struct Coming {
+    input: Input,
+    /// It only comes about if this step still waits for it: a parcel that was called back is
+    /// scanned by nobody, unless the test says so.
+    only_for: Option<usize>,
 }
 
 impl<'a> Stage<'a> {
@@ -157,11 +164,15 @@ impl<'a> Stage<'a> {
                 break;
             }
             self.now = self.now.max(next);
-            let input = match event.filter(|(at, _)| *at <= self.now) {
-                Some(key) => self.ahead.remove(&key).expect("it was just seen"),
-                None => Input::Clock,
-            };
-            self.happen(input);
+            match event.filter(|(at, _)| *at <= self.now).and_then(|key| self.ahead.remove(&key)) {
+                None => self.happen(Input::Clock),
+                Some(Coming { input, only_for: None }) => self.happen(input),
+                Some(Coming { input, only_for: Some(step) }) => {
+                    if matches!(self.saga.steps[step].phase, Phase::Awaiting { .. }) {
+                        self.happen(input);
+                    }
+                }
+            }
         }
     }
 
@@ -272,7 +283,9 @@ impl<'a> Stage<'a> {
         };
         for when in self.script.clone() {
             match when {
-                When::Fact { kind, moment } if due(&moment) => self.foresee_fact(Millis(1), &kind),
+                When::Fact { kind, moment } if due(&moment) => {
+                    self.foresee_fact(Millis(1), &kind, None);
+                }
                 When::Cancel { moment } if due(&moment) => self.foresee(Millis(1), Input::Cancel),
                 _ => {}
             }
@@ -289,19 +302,23 @@ impl<'a> Stage<'a> {
         });
         match scripted {
             Some(Answer::Silent) => {}
-            Some(Answer::Rejected(fact)) => self.foresee_fact(FACT_TIME, &fact),
-            _ => self.foresee_fact(FACT_TIME, &completes_on[0].clone()),
+            Some(Answer::Rejected(fact)) => self.foresee_fact(FACT_TIME, &fact, Some(step)),
+            _ => self.foresee_fact(FACT_TIME, &completes_on[0].clone(), Some(step)),
         }
     }
 
-    fn foresee_fact(&mut self, after: Millis, kind: &str) {
+    fn foresee_fact(&mut self, after: Millis, kind: &str, only_for: Option<usize>) {
         let event = EventId::of("test", &self.foreseen.to_string());
-        self.foresee(after, Input::Fact(FactSeen { kind: kind.into(), event }));
+        self.come(after, Input::Fact(FactSeen { kind: kind.into(), event }), only_for);
     }
 
     fn foresee(&mut self, after: Millis, input: Input) {
+        self.come(after, input, None);
+    }
+
+    fn come(&mut self, after: Millis, input: Input, only_for: Option<usize>) {
         self.foreseen += 1;
-        self.ahead.insert((self.now + after, self.foreseen), input);
+        self.ahead.insert((self.now + after, self.foreseen), Coming { input, only_for });
     }
 
     /// Why an expectation did not hold; `None` where it did.

@@ -85,9 +85,23 @@ impl Turn<'_> {
             }
         }
         if owed.is_empty() {
+            self.notice_crossed_pivot();
             self.saga.status = Status::Compensated;
             self.saga.ended_at = Some(self.now);
             self.effects.push(Effect::Announce(Announcement::Cancelled));
+        }
+    }
+
+    /// All is undone, yet a pivot's fact is in: it may have come when nothing was left that
+    /// could be refused, so that no answer has told of it.
+    fn notice_crossed_pivot(&mut self) {
+        let code = AttentionCode::GoodsAndMoneyDisagree;
+        let told = self.saga.attention.iter().any(|attention| attention.code == code);
+        let pivot = self.definition.pivots().iter().find(|pivot| {
+            self.saga.facts.iter().any(|fact| self.step(*pivot).completes_on(&fact.kind))
+        });
+        if let (Some(pivot), false) = (pivot, told) {
+            self.raise(Some(pivot), code, Origin::Decision);
         }
     }
 

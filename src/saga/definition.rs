@@ -258,7 +258,8 @@ impl Definition {
                 (Some(_), Some(pivot)) => {
                     flaw("compensation", FlawKind::CompensationPastPivot(pivot))
                 }
-                (Some(_), None) if step.pivot => {
+                // An obligation that is called a pivot is told so below, once.
+                (Some(_), None) if step.pivot && step.work != Work::Obligation => {
                     flaw("compensation", FlawKind::CompensationOfPivot)
                 }
                 (None, None) if step.is_command() && !step.pivot => {

@@ -58,6 +58,11 @@ fn comes_early(turn: &Turn<'_>, kind: &str) -> bool {
     if turn.saga.status != Status::Running {
         return false;
     }
+    // A step that waits for it by now shows that its time has come.
+    let waiting = turn.steps_in(|phase| matches!(phase, Phase::Awaiting { .. }));
+    if waiting.iter().any(|step| turn.step(step).facts().any(|fact| fact == kind)) {
+        return false;
+    }
     let done = turn.steps_in(|phase| *phase == Phase::Done);
     let impossible = |pivot: usize| !turn.definition.ancestors(pivot).is_subset_of(done);
     (0..turn.saga.steps.len()).any(|step| {

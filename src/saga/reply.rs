@@ -120,8 +120,8 @@ fn late_success(turn: &mut Turn<'_>, step: usize) {
 }
 
 fn compensation(turn: &mut Turn<'_>, step: usize, reply: &Reply) -> Verdict {
-    let (wait, forward) = match turn.phase(step) {
-        Phase::Undoing { wait, forward, .. } => (*wait, *forward),
+    let (wait, forward, refused) = match turn.phase(step) {
+        Phase::Undoing { wait, forward, renew } => (*wait, *forward, *renew),
         Phase::Undone { .. } => return Verdict::Ignored(Ignored::Duplicate),
         _ => return Verdict::Ignored(Ignored::Stale),
     };
@@ -131,6 +131,10 @@ fn compensation(turn: &mut Turn<'_>, step: usize, reply: &Reply) -> Verdict {
         Outcome::NothingToDo if forward == Forward::DoneLate => turn.undo(step, Forward::Done),
         Outcome::NothingToDo => turn.undone(step, forward == Forward::Done),
         Outcome::Refused { code } => turn.refused(step, code.clone()),
+        // The next attempt has a new id; a repeated "no" to the old one does not postpone it.
+        Outcome::Retry | Outcome::Rejected { .. } if refused => {
+            return Verdict::Ignored(Ignored::Duplicate);
+        }
         Outcome::Retry | Outcome::Rejected { .. } => {
             let pause = turn.backoff(step, Direction::Compensate, wait.attempt);
             let wait = super::Wait { resend_at: Some(turn.now + pause), ..wait };

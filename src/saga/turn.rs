@@ -2,8 +2,8 @@
 
 use super::identity::spread;
 use super::{
-    Announcement, Attention, AttentionCode, Definition, Direction, Effect, Millis, Origin, Phase,
-    Saga, Step, StepSet, Time, Transition, Verdict, Wait, Work, state,
+    Announcement, Attention, AttentionCode, Definition, Direction, Effect, Ignored, Millis, Origin,
+    Phase, Saga, Step, StepSet, Time, Transition, Verdict, Wait, Work, state,
 };
 
 pub(super) struct Turn<'a> {
@@ -23,9 +23,15 @@ impl<'a> Turn<'a> {
         Turn { definition, saga: saga.clone(), now, effects: Vec::new() }
     }
 
-    /// Ends the decision. What was not applied leaves no trace.
+    /// Ends the decision. What was not applied leaves no trace, and what changed nothing was
+    /// not applied: a repeated answer must not grow the journal.
     pub fn finish(self, before: &Saga, verdict: Verdict) -> Transition {
         match verdict {
+            Verdict::Applied if self.effects.is_empty() && self.saga == *before => Transition {
+                saga: self.saga,
+                effects: self.effects,
+                verdict: Verdict::Ignored(Ignored::Duplicate),
+            },
             Verdict::Applied => Transition { saga: self.saga, effects: self.effects, verdict },
             _ => Transition { saga: before.clone(), effects: Vec::new(), verdict },
         }
