@@ -4,6 +4,11 @@
 //! embedded development mode; `tests/store.rs` holds one conformance suite that *is* the
 //! definition of what a store must do, and each passes all of it. No decision is taken here.
 
+mod encoding;
+pub mod postgres;
+mod rows;
+pub mod sqlite;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -156,6 +161,17 @@ impl Change {
     #[must_use]
     pub fn version(&self) -> u32 {
         self.journal.last().map_or(self.from_version, |row| row.version)
+    }
+
+    /// The order that is to be stored with a new saga.
+    fn new_order(&self, during: &'static str) -> Result<Option<&OrderRow>, StoreError> {
+        match (self.from_version, &self.order) {
+            (0, Some(order)) => Ok(Some(order)),
+            (0, None) => {
+                Err(StoreError::Rejected { during, source: "a new saga without its order".into() })
+            }
+            _ => Ok(None),
+        }
     }
 }
 

@@ -1,0 +1,156 @@
+//! The store in PostgreSQL.
+//!
+//! Every method is one statement in autocommit, so no transaction stays open across a round
+//! trip: a worker that dies, or is cancelled, at any moment leaves none behind, and a batch
+//! costs one round trip and one fsync. `connection` holds the rules about connections and
+//! time, `commit` the one big statement, `read` and `queue` the smaller ones, `schema` the
+//! tables, `error` what an error means. No decision is taken here.
+
+mod commit;
+mod connection;
+mod error;
+mod letters;
+mod queue;
+mod read;
+mod schema;
+
+use async_trait::async_trait;
+use secrecy::SecretString;
+use sqlx::postgres::PgConnectOptions;
+
+use super::{
+    Change, Counts, DeadLetter, DefinitionRow, Filter, JournalRow, OutboxKey, OutboxRow, Published,
+    Store, StoreError, Stored, Written,
+};
+use crate::saga::{SagaId, Time};
+use connection::Connections;
+
+/// Where the database is and how much of it to use.
+#[derive(Debug, Clone)]
+pub struct PostgresOptions {
+    /// `postgres://user:password@host:port/database?sslmode=…`
+    pub url: SecretString,
+    pub max_connections: u32,
+}
+
+pub struct PostgresStore {
+    connections: Connections,
+    /// For connections of their own: migrations. Holds the password, so nothing here is `Debug`.
+    options: PgConnectOptions,
+}
+
+impl PostgresStore {
+    /// Opens a pool once the database has answered.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] when nobody answers, [`StoreError::Rejected`] for a URL that
+    /// is none.
+    pub async fn connect(options: PostgresOptions) -> Result<PostgresStore, StoreError> {
+        let connect = connection::options(&options.url)?;
+        connection::separate(&connect).await?;
+        let connections = Connections::new(connect.clone(), options.max_connections);
+        Ok(PostgresStore { connections, options: connect })
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    async fn migrate(&self) -> Result<(), StoreError> {
+        schema::migrate(&self.options).await
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        schema::check(&self.connections).await
+    }
+
+    async fn now(&self) -> Result<Time, StoreError> {
+        read::now(&self.connections).await
+    }
+
+    async fn publish_definition(&self, row: &DefinitionRow) -> Result<Published, StoreError> {
+        read::publish_definition(&self.connections, row).await
+    }
+
+    async fn definitions(&self) -> Result<Vec<DefinitionRow>, StoreError> {
+        read::definitions(&self.connections).await
+    }
+
+    async fn load(&self, ids: &[SagaId]) -> Result<Vec<Stored>, StoreError> {
+        read::load(&self.connections, ids).await
+    }
+
+    async fn commit(&self, batch: &[Change]) -> Result<Vec<Written>, StoreError> {
+        commit::commit(&self.connections, batch).await
+    }
+
+    async fn claim_due(
+        &self,
+        now: Time,
+        until: Time,
+        limit: usize,
+    ) -> Result<Vec<SagaId>, StoreError> {
+        queue::claim_due(&self.connections, now, until, limit).await
+    }
+
+    async fn next_due(&self) -> Result<Option<Time>, StoreError> {
+        queue::next_due(&self.connections).await
+    }
+
+    async fn reschedule(&self, sagas: &[(SagaId, u32, Option<Time>)]) -> Result<(), StoreError> {
+        queue::reschedule(&self.connections, sagas).await
+    }
+
+    async fn claim_outbox(
+        &self,
+        now: Time,
+        until: Time,
+        limit: usize,
+    ) -> Result<Vec<OutboxRow>, StoreError> {
+        queue::claim_outbox(&self.connections, now, until, limit).await
+    }
+
+    async fn delete_outbox(&self, keys: &[OutboxKey]) -> Result<(), StoreError> {
+        queue::delete_outbox(&self.connections, keys).await
+    }
+
+    async fn bury(&self, letters: &[DeadLetter]) -> Result<(), StoreError> {
+        letters::bury(&self.connections, letters).await
+    }
+
+    async fn parked(&self, orders: &[(String, String)]) -> Result<Vec<DeadLetter>, StoreError> {
+        letters::parked(&self.connections, orders).await
+    }
+
+    async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
+        letters::newest(&self.connections, limit).await
+    }
+
+    async fn find(&self, order_id: &str, tenant: Option<&str>) -> Result<Vec<Stored>, StoreError> {
+        read::find(&self.connections, order_id, tenant).await
+    }
+
+    async fn list(
+        &self,
+        filter: &Filter,
+        after: Option<SagaId>,
+        limit: usize,
+    ) -> Result<Vec<Stored>, StoreError> {
+        read::list(&self.connections, filter, after, limit).await
+    }
+
+    async fn journal(&self, saga: SagaId) -> Result<Vec<JournalRow>, StoreError> {
+        read::journal(&self.connections, saga).await
+    }
+
+    async fn latest_time(&self) -> Result<Option<Time>, StoreError> {
+        read::latest_time(&self.connections).await
+    }
+
+    async fn counts(&self) -> Result<Counts, StoreError> {
+        read::counts(&self.connections).await
+    }
+
+    async fn close(&self) {
+        self.connections.close().await;
+    }
+}

@@ -1,0 +1,106 @@
+//! What workers take turns at: due sagas and outbox rows. Claims skip what another worker
+//! holds at this moment, so they never wait.
+
+use uuid::Uuid;
+
+use super::connection::Connections;
+use crate::saga::{SagaId, Time};
+use crate::store::rows::{self, OutboxColumns, signed, small};
+use crate::store::{OutboxKey, OutboxRow, StoreError};
+
+pub(super) async fn claim_due(
+    connections: &Connections,
+    now: Time,
+    until: Time,
+    limit: usize,
+) -> Result<Vec<SagaId>, StoreError> {
+    let query = sqlx::query_as::<_, (Uuid,)>(
+        "WITH due AS MATERIALIZED (
+             SELECT saga_id, due FROM saga WHERE due <= $1
+             ORDER BY due LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED
+         ), claimed AS (
+             UPDATE saga s SET due = $2 FROM due WHERE s.saga_id = due.saga_id
+         )
+         SELECT saga_id FROM due ORDER BY due",
+    );
+    let query = query.bind(now.0).bind(until.0).bind(rows::limit(limit));
+    let claimed = connections.rows("claiming due sagas", query).await?;
+    Ok(claimed.into_iter().map(|(id,)| SagaId(id)).collect())
+}
+
+pub(super) async fn next_due(connections: &Connections) -> Result<Option<Time>, StoreError> {
+    let query = sqlx::query_as::<_, (i64,)>(
+        "SELECT due FROM saga WHERE due IS NOT NULL ORDER BY due LIMIT 1",
+    );
+    let earliest = connections.rows("looking for the next due saga", query).await?;
+    Ok(earliest.first().map(|&(due,)| Time(due)))
+}
+
+pub(super) async fn reschedule(
+    connections: &Connections,
+    sagas: &[(SagaId, u32, Option<Time>)],
+) -> Result<(), StoreError> {
+    let during = "rescheduling";
+    let mut sorted = sagas.to_vec();
+    sorted.sort_unstable();
+    let mut ids = Vec::with_capacity(sorted.len());
+    let mut versions = Vec::with_capacity(sorted.len());
+    let mut dues = Vec::with_capacity(sorted.len());
+    for (id, version, due) in sorted {
+        ids.push(id.0);
+        versions.push(signed(version, during)?);
+        dues.push(due.map(|due| due.0));
+    }
+    let query = sqlx::query(
+        "UPDATE saga s SET due = c.due
+         FROM UNNEST($1::uuid[], $2::int[], $3::bigint[]) AS c (saga_id, version, due)
+         WHERE s.saga_id = c.saga_id AND s.version = c.version",
+    );
+    connections.execute(during, query.bind(ids).bind(versions).bind(dues)).await?;
+    Ok(())
+}
+
+pub(super) async fn claim_outbox(
+    connections: &Connections,
+    now: Time,
+    until: Time,
+    limit: usize,
+) -> Result<Vec<OutboxRow>, StoreError> {
+    let query = sqlx::query_as::<_, OutboxColumns>(
+        "WITH free AS MATERIALIZED (
+             SELECT saga_id, version, number FROM outbox WHERE claimed_until <= $1
+             ORDER BY claimed_until LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED
+         ), claimed AS (
+             UPDATE outbox o SET claimed_until = $2 FROM free
+             WHERE (o.saga_id, o.version, o.number) = (free.saga_id, free.version, free.number)
+             RETURNING o.saga_id, o.version, o.number, o.claimed_until, o.channel, o.message
+         )
+         SELECT * FROM claimed ORDER BY saga_id, version, number",
+    );
+    let query = query.bind(now.0).bind(until.0).bind(rows::limit(limit));
+    rows::all(connections.rows("claiming outbox rows", query).await?)
+}
+
+pub(super) async fn delete_outbox(
+    connections: &Connections,
+    keys: &[OutboxKey],
+) -> Result<(), StoreError> {
+    let during = "deleting outbox rows";
+    let mut sorted = keys.to_vec();
+    sorted.sort_unstable();
+    let mut sagas = Vec::with_capacity(sorted.len());
+    let mut versions = Vec::with_capacity(sorted.len());
+    let mut numbers = Vec::with_capacity(sorted.len());
+    for key in sorted {
+        sagas.push(key.saga.0);
+        versions.push(signed(key.version, during)?);
+        numbers.push(small(key.number, during)?);
+    }
+    let query = sqlx::query(
+        "DELETE FROM outbox o
+         USING UNNEST($1::uuid[], $2::int[], $3::smallint[]) AS k (saga_id, version, number)
+         WHERE (o.saga_id, o.version, o.number) = (k.saga_id, k.version, k.number)",
+    );
+    connections.execute(during, query.bind(sagas).bind(versions).bind(numbers)).await?;
+    Ok(())
+}

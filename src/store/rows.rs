@@ -1,0 +1,176 @@
+//! Columns, as both databases hand them out, to the port's types. No SQL here.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::{
+    Counts, DeadLetter, DefinitionRow, JournalRow, OrderRow, OutboxKey, OutboxRow, StoreError,
+    Stored, encoding,
+};
+use crate::saga::{SagaId, Time};
+
+/// saga_id, version, due, state, then of the order: tenant, order_id, definition,
+/// definition_version, received_at, traceparent, payload.
+pub(super) type StoredColumns =
+    (Uuid, i32, Option<i64>, Vec<u8>, String, String, String, i32, i64, String, Vec<u8>);
+
+/// version, at, entry.
+pub(super) type JournalColumns = (i32, i64, Vec<u8>);
+
+/// saga_id, version, number, claimed_until, channel, message.
+pub(super) type OutboxColumns = (Uuid, i32, i16, i64, String, Vec<u8>);
+
+/// name, version, content, published_at.
+pub(super) type DefinitionColumns = (String, i32, String, i64);
+
+/// id, source, reason, error, body, headers, tenant, order_id, first_seen, last_seen, attempts.
+pub(super) type DeadLetterColumns =
+    (Uuid, String, String, String, Vec<u8>, String, Option<String>, Option<String>, i64, i64, i32);
+
+/// What is counted ("saga", "attention", "outbox", "dead_letter"), the status where it is sagas,
+/// and how many.
+pub(super) type CountColumns = (String, Option<i16>, i64);
+
+/// A row's columns become what the port promises.
+pub(super) trait FromColumns: Sized {
+    type Columns;
+
+    /// # Errors
+    /// [`StoreError::Unreadable`].
+    fn from_columns(columns: Self::Columns) -> Result<Self, StoreError>;
+}
+
+/// # Errors
+/// [`StoreError::Unreadable`] at the first row that is damaged.
+pub(super) fn all<T: FromColumns>(rows: Vec<T::Columns>) -> Result<Vec<T>, StoreError> {
+    rows.into_iter().map(T::from_columns).collect()
+}
+
+impl FromColumns for Stored {
+    type Columns = StoredColumns;
+
+    fn from_columns(columns: StoredColumns) -> Result<Stored, StoreError> {
+        let (id, version, due, state, tenant, order_id, definition, ..) = columns;
+        let (.., definition_version, received_at, traceparent, payload) = columns;
+        let saga = SagaId(id);
+        let order = OrderRow {
+            saga,
+            tenant,
+            order_id,
+            definition,
+            definition_version: unsigned(definition_version)?,
+            received_at: Time(received_at),
+            traceparent,
+            payload,
+        };
+        Ok(Stored {
+            saga: encoding::saga_from_bytes(saga, &state)?,
+            version: unsigned(version)?,
+            due: due.map(Time),
+            order: Arc::new(order),
+        })
+    }
+}
+
+impl FromColumns for JournalRow {
+    type Columns = JournalColumns;
+
+    fn from_columns((version, at, entry): JournalColumns) -> Result<JournalRow, StoreError> {
+        let (input, effects) = encoding::entry_from_bytes(&entry)?;
+        Ok(JournalRow { version: unsigned(version)?, at: Time(at), input, effects })
+    }
+}
+
+impl FromColumns for OutboxRow {
+    type Columns = OutboxColumns;
+
+    fn from_columns(columns: OutboxColumns) -> Result<OutboxRow, StoreError> {
+        let (saga, version, number, claimed_until, channel, message) = columns;
+        let number = u16::try_from(number).map_err(|_| UNREADABLE_NUMBER)?;
+        let key = OutboxKey { saga: SagaId(saga), version: unsigned(version)?, number };
+        Ok(OutboxRow { key, channel, message, claimed_until: Time(claimed_until) })
+    }
+}
+
+impl FromColumns for DefinitionRow {
+    type Columns = DefinitionColumns;
+
+    fn from_columns(columns: DefinitionColumns) -> Result<DefinitionRow, StoreError> {
+        let (name, version, content, published_at) = columns;
+        Ok(DefinitionRow {
+            name,
+            version: unsigned(version)?,
+            content,
+            published_at: Time(published_at),
+        })
+    }
+}
+
+impl FromColumns for DeadLetter {
+    type Columns = DeadLetterColumns;
+
+    fn from_columns(columns: DeadLetterColumns) -> Result<DeadLetter, StoreError> {
+        let (id, source, reason, error, body, headers, tenant, order_id, ..) = columns;
+        let (.., first_seen, last_seen, attempts) = columns;
+        Ok(DeadLetter {
+            id,
+            source,
+            reason,
+            error,
+            body,
+            headers,
+            tenant,
+            order_id,
+            first_seen: Time(first_seen),
+            last_seen: Time(last_seen),
+            attempts: unsigned(attempts)?,
+        })
+    }
+}
+
+/// # Errors
+/// [`StoreError::Unreadable`].
+pub(super) fn counts(rows: Vec<CountColumns>) -> Result<Counts, StoreError> {
+    let mut counts = Counts::default();
+    for (what, status, count) in rows {
+        let count = u64::try_from(count).map_err(|_| UNREADABLE_NUMBER)?;
+        match (what.as_str(), status) {
+            ("saga", Some(status)) => {
+                counts.sagas.push((encoding::status_from_number(status)?, count));
+            }
+            ("attention", _) => counts.attention = count,
+            ("outbox", _) => counts.outbox = count,
+            ("dead_letter", _) => counts.dead_letters = count,
+            _ => return Err(StoreError::Unreadable { what: "a count" }),
+        }
+    }
+    Ok(counts)
+}
+
+const UNREADABLE_NUMBER: StoreError = StoreError::Unreadable { what: "a negative number" };
+
+fn unsigned(number: i32) -> Result<u32, StoreError> {
+    u32::try_from(number).map_err(|_| UNREADABLE_NUMBER)
+}
+
+/// A number for a column of 32 bits.
+///
+/// # Errors
+/// [`StoreError::Rejected`]: it does not fit.
+pub(super) fn signed(number: u32, during: &'static str) -> Result<i32, StoreError> {
+    i32::try_from(number).map_err(|error| StoreError::Rejected { during, source: error.into() })
+}
+
+/// An outbox row's number, for a column of 16 bits.
+///
+/// # Errors
+/// [`StoreError::Rejected`]: it does not fit.
+pub(super) fn small(number: u16, during: &'static str) -> Result<i16, StoreError> {
+    i16::try_from(number).map_err(|error| StoreError::Rejected { during, source: error.into() })
+}
+
+/// A limit for SQL.
+pub(super) fn limit(rows: usize) -> i64 {
+    i64::try_from(rows).unwrap_or(i64::MAX)
+}
