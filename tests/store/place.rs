@@ -8,7 +8,7 @@ use makegood::saga::Time;
 use makegood::store::postgres::{PostgresOptions, PostgresStore};
 use makegood::store::sqlite::SqliteStore;
 use makegood::store::{Store, StoreError};
-use sqlx::postgres::PgConnection;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, Connection, Executor};
 use tempfile::TempDir;
@@ -93,6 +93,11 @@ impl Place {
         let Place::Postgres { server, schema } = self else { panic!("a PostgreSQL case") };
         let separator = if server.contains('?') { '&' } else { '?' };
         format!("{server}{separator}options[search_path]={schema}")
+    }
+
+    /// The same, taken apart.
+    pub fn connect_options(&self) -> PgConnectOptions {
+        self.url().parse().unwrap()
     }
 
     pub fn schema(&self) -> &str {

@@ -1,10 +1,14 @@
 //! A server that others use, that goes away, and comes back.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use makegood::store::postgres::{PostgresOptions, PostgresStore};
 use makegood::store::{Store, StoreError};
 use sqlx::{Connection, Executor};
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 use crate::place::{CONNECTIONS, Place};
 use crate::samples::*;
@@ -156,6 +160,59 @@ pub async fn cancelled_commits_leave_no_transaction_open(place: Place) {
         sqlx::query_scalar(open).bind(place.schema()).fetch_one(&mut other).await.unwrap();
     assert_eq!(open, 0);
     write(&*store, start("last")).await;
+}
+
+pub async fn a_server_that_falls_silent_does_not_use_up_the_pool(place: Place) {
+    place.store().await;
+    let address = place.connect_options();
+    let wire = Wire::to(address.get_host(), address.get_port()).await;
+    let real = format!("{}:{}", address.get_host(), address.get_port());
+    let url = place.url().replace(&real, &format!("127.0.0.1:{}", wire.port));
+    assert!(url.contains(&wire.port.to_string()), "the server's URL names no host and port");
+    let options = PostgresOptions { url: url.into(), max_connections: 1 };
+    let store = PostgresStore::connect(options).await.unwrap();
+    store.check().await.unwrap();
+
+    wire.silence();
+    let unheard = store.check().await;
+    assert!(matches!(unheard, Err(StoreError::Unavailable { .. })), "{unheard:?}");
+    // The old connection hangs for ever; its place in the pool of one must be free again.
+    store.check().await.unwrap();
+}
+
+/// A wire to the server that can fall silent: then what runs over it hangs, both ways, while
+/// new connections are good.
+struct Wire {
+    port: u16,
+    silenced: Arc<Notify>,
+}
+
+impl Wire {
+    async fn to(host: &str, port: u16) -> Wire {
+        let server = (host.to_owned(), port);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let silenced = Arc::new(Notify::new());
+        let silence = silenced.clone();
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let mut upstream = TcpStream::connect(server.clone()).await.unwrap();
+                let silence = silence.clone();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        _ = copy_bidirectional(&mut client, &mut upstream) => {}
+                        () = silence.notified() => std::future::pending().await,
+                    }
+                });
+            }
+        });
+        Wire { port, silenced }
+    }
+
+    /// Those that are connected now hear nothing any more.
+    fn silence(&self) {
+        self.silenced.notify_waiters();
+    }
 }
 
 /// Waits until a connection of the case's store waits for a lock, and ends it.

@@ -122,7 +122,8 @@ pub async fn what_the_database_refuses_writes_nothing(place: Place) {
     let store = place.store().await;
     let saga = write_starts(&*store, &["1"]).await[0];
     let good = step(&load_one(&*store, saga).await);
-    let poisoned: [(&str, fn(&mut Change)); 4] = [
+    type Poison = fn(&mut Change);
+    let poisoned: [(&str, Poison); 4] = [
         ("order id", |change| {
             let order = Arc::make_mut(change.order.as_mut().unwrap());
             order.order_id = "\0".to_owned();
