@@ -135,6 +135,10 @@ impl Place {
     /// After success. What a failed case leaves behind can be looked at.
     pub async fn remove(&self) {
         if let Place::Postgres { schema, .. } = self {
+            // What the case gave up half-way may still be at work there.
+            let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                WHERE application_name";
+            self.admin(&format!("{end} = '{schema}'")).await;
             self.admin(&format!("DROP SCHEMA {schema} CASCADE")).await;
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use makegood::store::postgres::{PostgresOptions, PostgresStore};
-use makegood::store::{Store, StoreError};
+use makegood::store::{Change, Store, StoreError, Written};
 use sqlx::{Connection, Executor};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -123,6 +123,28 @@ pub async fn a_locked_row_is_not_waited_for_without_end(place: Place) {
     write(&*store, locked).await;
 }
 
+pub async fn a_batch_that_dies_of_a_deadlock_is_sent_again(place: Place) {
+    let store = place.store().await;
+    let mut sagas = write_starts(&*store, &["1", "2"]).await;
+    sagas.sort_unstable();
+    let stored = store.load(&sagas).await.unwrap();
+    let batch: Vec<Change> = stored.iter().map(step).collect();
+    let touch = "UPDATE saga SET due = due WHERE saga_id = $1";
+    let mut other = place.connection().await;
+    let mut opposed = other.begin().await.unwrap();
+    // Whoever looks for deadlocks first dies of them: not this one.
+    opposed.execute("SET LOCAL deadlock_timeout = '1min'").await.unwrap();
+    sqlx::query(touch).bind(sagas[1].0).execute(&mut *opposed).await.unwrap();
+    let committing = tokio::spawn({
+        let store = store.clone();
+        async move { store.commit(&batch).await }
+    });
+    wait_for_waiting(&place).await;
+    sqlx::query(touch).bind(sagas[0].0).execute(&mut *opposed).await.unwrap();
+    opposed.commit().await.unwrap();
+    assert_eq!(committing.await.unwrap().unwrap(), [Written::Committed; 2]);
+}
+
 pub async fn a_read_only_database_is_unavailable(place: Place) {
     place.store().await;
     let url = format!("{}&options[default_transaction_read_only]=on", place.url());
@@ -217,19 +239,29 @@ impl Wire {
 
 /// Waits until a connection of the case's store waits for a lock, and ends it.
 async fn kill_who_waits(place: &Place) {
+    let pid = wait_for_waiting(place).await;
     let mut connection = place.connection().await;
-    let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    let kill = sqlx::query("SELECT pg_terminate_backend($1)");
+    kill.bind(pid).execute(&mut connection).await.unwrap();
+}
+
+/// Waits until a connection of the case's store waits for a lock; its process id.
+async fn wait_for_waiting(place: &Place) -> i32 {
+    let mut connection = place.connection().await;
+    let waiting = "SELECT pid FROM pg_stat_activity
         WHERE application_name = $1 AND wait_event_type = 'Lock'";
-    let killed = async {
-        while sqlx::query(kill)
-            .bind(place.schema())
-            .fetch_all(&mut connection)
-            .await
-            .unwrap()
-            .is_empty()
-        {
-            tokio::task::yield_now().await;
+    let found = async {
+        loop {
+            let found: Option<i32> = sqlx::query_scalar(waiting)
+                .bind(place.schema())
+                .fetch_optional(&mut connection)
+                .await
+                .unwrap();
+            match found {
+                Some(pid) => return pid,
+                None => tokio::task::yield_now().await,
+            }
         }
     };
-    tokio::time::timeout(BITES_WITHIN, killed).await.expect("nobody waits");
+    tokio::time::timeout(BITES_WITHIN, found).await.expect("nobody waits")
 }

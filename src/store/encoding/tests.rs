@@ -4,7 +4,15 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 
+use uuid::Uuid;
+
+use super::mirror::no_id;
 use super::*;
+use crate::saga::{
+    Announcement, Attention, AttentionCode, CancelState, Cause, CommandId, Direction, EventId,
+    Fact, FactSeen, Forward, Origin, Outcome, Phase, ProbeState, Reply, StepState, Time, Wait,
+    WhyRefused,
+};
 
 proptest! {
     #[test]
