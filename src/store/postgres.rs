@@ -40,7 +40,7 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// Opens a pool once the database has answered.
+    /// Opens the store once the database has answered.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] when nobody answers, [`StoreError::Rejected`] for a URL that

@@ -3,15 +3,18 @@
 //! A connection is used again only after its last answer was heard to the end: where a call
 //! was cancelled, timed out or failed, the connection is dropped. So nobody ever inherits half
 //! a conversation, and one that hangs (a cut cable, a frozen server) cannot use up the pool.
+//! sqlx's own pool does not hold that: it asks every connection that comes back for a sign of
+//! life, without a bound, which also costs a round trip for each call.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::pool::{PoolConnection, PoolConnectionMetadata};
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow};
 use sqlx::query::{Query, QueryAs};
 use sqlx::{ConnectOptions, Connection, Executor, FromRow, Postgres};
-use tokio::time::timeout;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout};
 
 use super::error::explain;
 use crate::store::StoreError;
@@ -25,8 +28,8 @@ const IDLE_IN_TRANSACTION_TIMEOUT: &str = "30s";
 /// Server side, seconds: how soon the server notices that a worker's machine is gone.
 const SERVER_KEEPALIVE_IDLE_SECONDS: &str = "30";
 /// Our side: longer than the server's, for a server that is frozen or out of reach.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long a call waits for a free connection, or for a new one to be made.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(12);
+/// How long a call waits for its turn when all connections are in use.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection that was idle longer than this is asked whether it is alive before its use;
@@ -38,21 +41,22 @@ const PING_TIMEOUT: Duration = Duration::from_secs(1);
 const STATEMENT_CACHE: usize = 64;
 
 pub(super) struct Connections {
-    pool: PgPool,
+    options: PgConnectOptions,
+    /// One for each connection that may be in use.
+    turns: Semaphore,
+    /// Connections nobody uses now, each with the time of its last answer; the last used last.
+    idle: Mutex<Vec<(PgConnection, Instant)>>,
 }
 
 impl Connections {
-    /// A pool that connects when it is first used.
+    /// Connects when a connection is first needed.
     pub(super) fn new(options: PgConnectOptions, max_connections: u32) -> Connections {
-        let pool = PgPoolOptions::new()
-            .max_connections(max_connections)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .test_before_acquire(false)
-            .before_acquire(|connection, meta| {
-                Box::pin(async move { Ok(alive(connection, meta).await) })
-            })
-            .connect_lazy_with(options);
-        Connections { pool }
+        let turns = usize::try_from(max_connections).unwrap_or(Semaphore::MAX_PERMITS).max(1);
+        Connections {
+            options,
+            turns: Semaphore::new(turns.min(Semaphore::MAX_PERMITS)),
+            idle: Mutex::default(),
+        }
     }
 
     /// Runs one statement and takes its rows.
@@ -65,7 +69,7 @@ impl Connections {
         Row: Send + Unpin + for<'r> FromRow<'r, PgRow>,
     {
         let mut lease = self.lease(during).await?;
-        let rows = in_time(during, query.fetch_all(lease.connection())).await?;
+        let rows = in_time(during, query.fetch_all(&mut lease.connection)).await?;
         lease.heard_out();
         Ok(rows)
     }
@@ -77,7 +81,7 @@ impl Connections {
         query: Query<'_, Postgres, PgArguments>,
     ) -> Result<u64, StoreError> {
         let mut lease = self.lease(during).await?;
-        let done = in_time(during, query.execute(lease.connection())).await?;
+        let done = in_time(during, query.execute(&mut lease.connection)).await?;
         lease.heard_out();
         Ok(done.rows_affected())
     }
@@ -93,18 +97,47 @@ impl Connections {
         Row: for<'r> FromRow<'r, PgRow>,
     {
         let mut lease = self.lease(during).await?;
-        let rows = in_time(during, lease.connection().fetch_all(sqlx::raw_sql(sql))).await?;
+        let rows = in_time(during, lease.connection.fetch_all(sqlx::raw_sql(sql))).await?;
         lease.heard_out();
         rows.iter().map(Row::from_row).collect::<Result<_, _>>().map_err(|e| explain(during, e))
     }
 
+    /// Calls that come later find the store closed; those under way end as they would.
     pub(super) async fn close(&self) {
-        self.pool.close().await;
+        self.turns.close();
+        let idle = std::mem::take(&mut *self.idle());
+        for (connection, _) in idle {
+            // A farewell that is not heard does no harm.
+            let _ = timeout(PING_TIMEOUT, connection.close()).await;
+        }
     }
 
-    async fn lease(&self, during: &'static str) -> Result<Lease, StoreError> {
-        let connection = self.pool.acquire().await.map_err(|error| explain(during, error))?;
-        Ok(Lease(Some(connection)))
+    async fn lease(&self, during: &'static str) -> Result<Lease<'_>, StoreError> {
+        let turn = timeout(ACQUIRE_TIMEOUT, self.turns.acquire())
+            .await
+            .map_err(|late| StoreError::Unavailable { during, source: late.into() })?
+            .map_err(|closed| StoreError::Unavailable { during, source: closed.into() })?;
+        let connection = match self.alive().await {
+            Some(connection) => connection,
+            None => separate(&self.options).await?,
+        };
+        Ok(Lease { connection, connections: self, _turn: turn })
+    }
+
+    /// An idle connection that is good, or `None`.
+    async fn alive(&self) -> Option<PgConnection> {
+        loop {
+            let (mut connection, last_heard) = self.idle().pop()?;
+            if last_heard.elapsed() < TRUSTED_IDLE
+                || matches!(timeout(PING_TIMEOUT, connection.ping()).await, Ok(Ok(())))
+            {
+                return Some(connection);
+            }
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<(PgConnection, Instant)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -115,8 +148,9 @@ impl Connections {
 pub(super) fn options(url: &SecretString) -> Result<PgConnectOptions, StoreError> {
     let options: PgConnectOptions =
         url.expose_secret().parse().map_err(|error| explain("reading the database url", error))?;
+    let name = options.get_application_name().unwrap_or("makegood").to_owned();
     Ok(options
-        .application_name("makegood")
+        .application_name(&name)
         .statement_cache_capacity(STATEMENT_CACHE)
         .disable_statement_logging()
         .options([
@@ -153,29 +187,19 @@ async fn in_time<T>(
     }
 }
 
-async fn alive(connection: &mut PgConnection, meta: PoolConnectionMetadata) -> bool {
-    meta.idle_for < TRUSTED_IDLE
-        || matches!(timeout(PING_TIMEOUT, connection.ping()).await, Ok(Ok(())))
+/// The use of a connection for one call. Dropped before it was heard out, the connection is
+/// closed.
+struct Lease<'a> {
+    connection: PgConnection,
+    connections: &'a Connections,
+    _turn: SemaphorePermit<'a>,
 }
 
-/// The use of a connection for one call. Dropped before it was heard out, it is thrown away.
-struct Lease(Option<PoolConnection<Postgres>>);
-
-impl Lease {
-    fn connection(&mut self) -> &mut PgConnection {
-        self.0.as_mut().expect("it is there until the lease ends")
-    }
-
-    /// The answer is complete: the connection goes back to the pool.
-    fn heard_out(mut self) {
-        drop(self.0.take());
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        if let Some(connection) = self.0.take() {
-            drop(connection.detach());
+impl Lease<'_> {
+    /// The answer is complete: another call may use the connection.
+    fn heard_out(self) {
+        if !self.connections.turns.is_closed() {
+            self.connections.idle().push((self.connection, Instant::now()));
         }
     }
 }
