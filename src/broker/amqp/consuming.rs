@@ -24,6 +24,7 @@ use lapin::types::{FieldTable, ShortString};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
+use super::declaring::short;
 use super::line::{Open, RequestError, unavailable};
 use super::message::headers;
 use crate::broker::topology::Names;
@@ -51,8 +52,11 @@ pub async fn consume(
     let qos = BasicQosOptions { global: false };
     open.ask(amqp.basic_qos(prefetch.max(1), qos)).await.map_err(failed)?;
     let queue = match names.queue(channel) {
-        Some(queue) => ShortString::try_new(queue).map_err(|error| unavailable(DURING, error))?,
-        None => subscribe_to_events(open, &amqp, names).await.map_err(failed)?,
+        Some(queue) => short(&queue)?,
+        None => {
+            let exchange = short(&names.events())?;
+            subscribe_to_events(open, &amqp, exchange).await.map_err(failed)?
+        }
     };
     let options = BasicConsumeOptions::default();
     let request = amqp.basic_consume(queue, "".into(), options, FieldTable::default());
@@ -76,13 +80,12 @@ pub async fn consume(
 async fn subscribe_to_events(
     open: &Open,
     amqp: &lapin::Channel,
-    names: &Names,
+    exchange: ShortString,
 ) -> Result<ShortString, RequestError> {
     let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
     let queue = open.ask(amqp.queue_declare("".into(), options, FieldTable::default())).await?;
     let name = queue.name().clone();
     let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
-    let exchange = names.events().as_str().into();
     open.ask(amqp.queue_bind(name.clone(), exchange, "#".into(), options, arguments)).await?;
     Ok(name)
 }
