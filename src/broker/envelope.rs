@@ -4,14 +4,16 @@
 //! JSON from a shop that knows nothing of CloudEvents. Whatever cannot be read is [`Malformed`],
 //! with the reason code of the dead letter that it becomes. What `data` means is not known here.
 
-use std::borrow::Cow;
+mod members;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use bytes::Bytes;
-use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+
+use members::{Members, nesting};
 
 /// The only version of the CloudEvents specification there is.
 const SPECVERSION: &str = "1.0";
@@ -347,6 +349,10 @@ fn plain(text: &str, headers: &BTreeMap<String, String>) -> Result<Event, Malfor
     Ok(event)
 }
 
+fn members(text: &str) -> Result<Members<'_>, Malformed> {
+    serde_json::from_str(text).map_err(Malformed::json)
+}
+
 fn object(data: &RawValue) -> Result<Box<RawValue>, Malformed> {
     if data.get().starts_with('{') {
         Ok(data.to_owned())
@@ -389,60 +395,6 @@ fn check_kind(kind: &str) -> Result<(), Malformed> {
         return Err(Malformed::schema(format!("major version {major} of '{name}' is not known")));
     }
     Ok(())
-}
-
-/// The members of the outermost object, repeats included, their values not yet looked into.
-struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-fn members(text: &str) -> Result<Members<'_>, Malformed> {
-    serde_json::from_str(text).map_err(Malformed::json)
-}
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Members<'de>, D::Error> {
-        struct MembersVisitor;
-
-        impl<'de> Visitor<'de> for MembersVisitor {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
-                let mut members = Vec::with_capacity(OPTIONAL.len() + 5);
-                while let Some((Name(name), value)) = map.next_entry()? {
-                    members.push((name, value));
-                }
-                Ok(Members(members))
-            }
-        }
-
-        deserializer.deserialize_map(MembersVisitor)
-    }
-}
-
-/// A key, borrowed from the message unless it holds escapes.
-#[derive(Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-/// How deep arrays and objects are nested, without recursion and without judging the syntax.
-fn nesting(text: &str) -> usize {
-    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
-    for byte in text.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'{' | b'[' if !in_string => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    deepest
 }
 
 #[cfg(test)]

@@ -211,16 +211,13 @@ impl Queue {
         let mut state = self.state();
         state.unacknowledged -= 1;
         let mut beyond_limit = None;
-        match unacknowledged {
-            Some(mut message) => {
-                message.returned = message.returned.saturating_add(1);
-                if self.dead.is_some() && message.returned > DELIVERY_LIMIT {
-                    beyond_limit = Some(message);
-                } else {
-                    state.waiting.push_front(message);
-                }
+        if let Some(mut message) = unacknowledged {
+            message.returned = message.returned.saturating_add(1);
+            if self.dead.is_some() && message.returned > DELIVERY_LIMIT {
+                beyond_limit = Some(message);
+            } else {
+                state.waiting.push_front(message);
             }
-            None => {}
         }
         let idle = state.unacknowledged == 0 && state.waiting.is_empty() && !state.closed;
         let busy = if idle { state.busy.take() } else { None };

@@ -38,9 +38,16 @@ impl Watermark {
         Some(self.next - 1)
     }
 
-    /// What is finished although something before it is not, in ascending order.
-    pub fn beyond_the_gap(&self) -> impl Iterator<Item = u64> {
-        self.beyond.iter().copied()
+    /// The highest number that is finished although something before it is not.
+    #[must_use]
+    pub fn highest_beyond(&self) -> Option<u64> {
+        self.beyond.last().copied()
+    }
+
+    /// What is unfinished before the highest finished number, in ascending order.
+    pub fn gaps(&self) -> impl Iterator<Item = u64> {
+        let end = self.highest_beyond().unwrap_or(self.next);
+        (self.next..end).filter(|number| !self.beyond.contains(number))
     }
 }
 
@@ -54,11 +61,12 @@ mod tests {
         let mut mark = Watermark::starting_at(1);
         assert_eq!(mark.finish(3), None);
         assert_eq!(mark.finish(2), None);
-        assert_eq!(mark.beyond_the_gap().collect::<Vec<_>>(), [2, 3]);
+        assert_eq!(mark.highest_beyond(), Some(3));
+        assert_eq!(mark.gaps().collect::<Vec<_>>(), [1]);
         assert_eq!(mark.finish(1), Some(3));
         assert_eq!(mark.finish(2), None, "repeated");
         assert_eq!(mark.finish(4), Some(4));
-        assert_eq!(mark.beyond_the_gap().count(), 0);
+        assert_eq!((mark.highest_beyond(), mark.gaps().count()), (None, 0));
     }
 
     proptest! {
@@ -76,8 +84,10 @@ mod tests {
                 prop_assert_eq!(answer, (expected > risen).then_some(expected));
                 risen = expected;
             }
-            let beyond: Vec<u64> = mark.beyond_the_gap().collect();
-            prop_assert_eq!(beyond.len() as u64 + risen, taken as u64);
+            let highest = order[..taken].iter().copied().max().unwrap_or(0);
+            let missing: Vec<u64> = (1..highest).filter(|n| !order[..taken].contains(n)).collect();
+            prop_assert_eq!(mark.gaps().collect::<Vec<_>>(), missing);
+            prop_assert_eq!(mark.highest_beyond(), (highest > risen).then_some(highest));
         }
     }
 }

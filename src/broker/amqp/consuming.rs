@@ -17,12 +17,14 @@ use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use lapin::message::Delivery;
 use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions,
+    BasicAckOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions, QueueBindOptions,
+    QueueDeclareOptions,
 };
 use lapin::types::{FieldTable, ShortString};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
+use super::declaring::short;
 use super::line::{Open, RequestError, unavailable};
 use super::message::headers;
 use crate::broker::topology::Names;
@@ -50,8 +52,11 @@ pub async fn consume(
     let qos = BasicQosOptions { global: false };
     open.ask(amqp.basic_qos(prefetch.max(1), qos)).await.map_err(failed)?;
     let queue = match names.queue(channel) {
-        Some(queue) => ShortString::try_new(queue).map_err(|error| unavailable(DURING, error))?,
-        None => subscribe_to_events(open, &amqp, names).await.map_err(failed)?,
+        Some(queue) => short(&queue)?,
+        None => {
+            let exchange = short(&names.events())?;
+            subscribe_to_events(open, &amqp, exchange).await.map_err(failed)?
+        }
     };
     let options = BasicConsumeOptions::default();
     let request = amqp.basic_consume(queue, "".into(), options, FieldTable::default());
@@ -66,6 +71,7 @@ pub async fn consume(
         deliveries,
         settled,
         given_up: Arc::new(Notify::new()),
+        ended: false,
         _alive: alive,
     }))
 }
@@ -74,13 +80,12 @@ pub async fn consume(
 async fn subscribe_to_events(
     open: &Open,
     amqp: &lapin::Channel,
-    names: &Names,
+    exchange: ShortString,
 ) -> Result<ShortString, RequestError> {
     let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
     let queue = open.ask(amqp.queue_declare("".into(), options, FieldTable::default())).await?;
     let name = queue.name().clone();
     let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
-    let exchange = names.events().as_str().into();
     open.ask(amqp.queue_bind(name.clone(), exchange, "#".into(), options, arguments)).await?;
     Ok(name)
 }
@@ -92,6 +97,8 @@ struct AmqpConsumer {
     settled: mpsc::UnboundedSender<u64>,
     /// A ticket was dropped unused.
     given_up: Arc<Notify>,
+    /// lapin tells of the end once and then says nothing for ever.
+    ended: bool,
     /// Tells the settler when the consumer is gone.
     _alive: oneshot::Sender<()>,
 }
@@ -99,6 +106,9 @@ struct AmqpConsumer {
 #[async_trait]
 impl Consumer for AmqpConsumer {
     async fn receive(&mut self, max: usize) -> Result<Vec<Incoming>, BrokerError> {
+        if self.ended {
+            return Err(over());
+        }
         let first = tokio::select! {
             biased;
             () = self.given_up.notified() => {
@@ -108,12 +118,16 @@ impl Consumer for AmqpConsumer {
             }
             delivery = self.deliveries.next() => delivery,
         };
-        let mut received = vec![self.accept(first)?];
+        let mut received = vec![self.accept(first).inspect_err(|_| self.ended = true)?];
         while received.len() < max {
             match self.deliveries.next().now_or_never() {
+                None => break,
                 Some(Some(Ok(delivery))) => received.push(self.incoming(delivery)),
-                // The end comes up again, as the channel is closed by then.
-                _ => break,
+                // What came before the end is still handed out.
+                Some(_) => {
+                    self.ended = true;
+                    break;
+                }
             }
         }
         Ok(received)
@@ -128,7 +142,7 @@ impl AmqpConsumer {
             Some(Ok(delivery)) if self.amqp.status().connected() => Ok(self.incoming(delivery)),
             Some(Err(error)) => Err(unavailable(DURING, error)),
             // The end without an error: the queue was deleted, or the connection closed.
-            Some(Ok(_)) | None => Err(BrokerError::Unavailable { during: DURING, source: None }),
+            Some(Ok(_)) | None => Err(over()),
         }
     }
 
@@ -147,6 +161,10 @@ impl AmqpConsumer {
             ticket: Ticket::new(move || out.done()),
         }
     }
+}
+
+fn over() -> BrokerError {
+    BrokerError::Unavailable { during: DURING, source: None }
 }
 
 /// A delivery that is out.
@@ -216,8 +234,14 @@ async fn settle(
         }
     }
     let farewell = async {
-        for tag in mark.beyond_the_gap() {
-            amqp.basic_ack(tag, BasicAckOptions { multiple: false }).await?;
+        if let Some(highest) = mark.highest_beyond() {
+            // What is unfinished goes back, as it would when the channel closes, so that one
+            // frame acknowledges the rest. An ack for each would be lost: RabbitMQ 3.10 drops
+            // what a quorum queue has not yet taken in, beyond some 32, when a channel closes.
+            for gap in mark.gaps() {
+                amqp.basic_reject(gap, BasicRejectOptions { requeue: true }).await?;
+            }
+            amqp.basic_ack(highest, BasicAckOptions { multiple: true }).await?;
         }
         amqp.close(200, "consumed".into()).await
     };

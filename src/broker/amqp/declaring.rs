@@ -4,7 +4,7 @@ use lapin::options::{
     ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{ErrorKind, ExchangeKind};
 
 use super::line::{Open, RequestError, unavailable};
@@ -23,20 +23,19 @@ pub async fn declare(open: &Open, layout: &Layout) -> Result<(), BrokerError> {
             Routing::Fanout => ExchangeKind::Fanout,
         };
         let options = ExchangeDeclareOptions { durable: true, ..Default::default() };
-        let request =
-            channel.exchange_declare(name.as_str().into(), kind, options, FieldTable::default());
+        let request = channel.exchange_declare(short(name)?, kind, options, FieldTable::default());
         open.ask(request).await.map_err(|error| refused("the exchange", name, error))?;
     }
     for queue in &layout.queues {
         let options = QueueDeclareOptions { durable: true, ..Default::default() };
-        let request = channel.queue_declare(queue.name.as_str().into(), options, arguments(queue));
+        let request = channel.queue_declare(short(&queue.name)?, options, arguments(queue));
         open.ask(request).await.map_err(|error| refused("the queue", &queue.name, error))?;
     }
     for binding in &layout.bindings {
         let request = channel.queue_bind(
-            binding.queue.as_str().into(),
-            binding.exchange.as_str().into(),
-            binding.key.as_str().into(),
+            short(&binding.queue)?,
+            short(&binding.exchange)?,
+            short(&binding.key)?,
             QueueBindOptions::default(),
             FieldTable::default(),
         );
@@ -50,6 +49,11 @@ pub async fn confirming_channel(open: &Open) -> Result<lapin::Channel, RequestEr
     let channel = open.ask(open.connection.create_channel()).await?;
     open.ask(channel.confirm_select(ConfirmSelectOptions::default())).await?;
     Ok(channel)
+}
+
+/// AMQP has room for 255 bytes in a name.
+pub fn short(name: &str) -> Result<ShortString, BrokerError> {
+    ShortString::try_new(name).map_err(|error| unavailable(DURING, error))
 }
 
 fn arguments(queue: &QueueLayout) -> FieldTable {

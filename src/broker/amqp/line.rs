@@ -92,6 +92,7 @@ impl Line {
         let mut current = self.current.lock().await;
         if let Some(open) = &*current
             && open.connection.status().connected()
+            && !open.is_cut()
         {
             return Ok(open.clone());
         }
@@ -140,6 +141,11 @@ impl Open {
     /// Ends the connection at once, without a word to the broker.
     pub fn cut(&self) {
         cut(&self.socket);
+    }
+
+    /// lapin takes a moment longer to notice.
+    fn is_cut(&self) -> bool {
+        self.socket.lock().unwrap_or_else(PoisonError::into_inner).is_none()
     }
 }
 
