@@ -23,7 +23,6 @@ environment() {
   echo "MAKEGOOD_TEST_DATA=$MAKEGOOD_TEST_DATA"
   echo "MAKEGOOD_TEST_SERVICES=$SERVICES"
   echo "MAKEGOOD_TEST_AMQP=amqp://guest:guest@127.0.0.1:$(port port)/%2f"
-  echo "MAKEGOOD_TEST_AMQP_RESTART=$SERVICES/rabbitmq.sh restart $NAME"
 }
 
 # What the node and rabbitmqctl are told; nothing of it depends on the machine's own name or files.

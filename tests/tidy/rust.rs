@@ -117,12 +117,9 @@ pub fn orphans(files: &[File]) -> Vec<String> {
     let mut open: Vec<String> = reached.iter().cloned().collect();
     while let Some(path) = open.pop() {
         let file = files.iter().find(|file| file.path == path).expect("only known paths are open");
-        for name in declared(&lex(&file.text).code) {
-            let folder = module_folder(&path);
-            for candidate in [format!("{folder}/{name}.rs"), format!("{folder}/{name}/mod.rs")] {
-                if paths.contains(candidate.as_str()) && reached.insert(candidate.clone()) {
-                    open.push(candidate);
-                }
+        for candidate in candidates(file) {
+            if paths.contains(candidate.as_str()) && reached.insert(candidate.clone()) {
+                open.push(candidate);
             }
         }
     }
@@ -135,13 +132,30 @@ pub fn orphans(files: &[File]) -> Vec<String> {
 /// What cargo compiles by itself.
 fn is_root(path: &str) -> bool {
     let parts: Vec<&str> = path.split('/').collect();
-    match parts.as_slice() {
-        ["build.rs"] | ["src", "lib.rs" | "main.rs"] => true,
-        ["src", "bin", _] | ["tests" | "benches" | "examples", _] => true,
-        ["tests" | "benches" | "examples", _, "main.rs"] => true,
-        ["fuzz", "fuzz_targets", _] => true,
-        _ => false,
-    }
+    matches!(
+        parts.as_slice(),
+        ["build.rs"]
+            | ["src", "lib.rs" | "main.rs"]
+            | ["src", "bin", _]
+            | ["tests" | "benches" | "examples", _]
+            | ["tests" | "benches" | "examples", _, "main.rs"]
+            | ["fuzz", "fuzz_targets", _]
+    )
+}
+
+/// Where the modules that a file declares may be.
+fn candidates(file: &File) -> Vec<String> {
+    let beside = file.path.rsplit_once('/').map_or(".", |(folder, _)| folder);
+    let below = module_folder(&file.path);
+    let told = file.text.lines().filter_map(|line| {
+        let path = line.trim().strip_prefix("#[path = \"")?.strip_suffix("\"]")?;
+        Some(format!("{beside}/{path}"))
+    });
+    let code = lex(&file.text).code;
+    let named = declared(&code).into_iter();
+    let named =
+        named.flat_map(|name| [format!("{below}/{name}.rs"), format!("{below}/{name}/mod.rs")]);
+    named.chain(told).collect()
 }
 
 fn module_folder(path: &str) -> String {
@@ -180,7 +194,8 @@ fn a_file_that_nobody_declares_is_found() {
         File::new("src/store/sqlite.rs", "pub(crate) mod rows;"),
         File::new("src/store/sqlite/rows.rs", ""),
         File::new("src/lost.rs", ""),
-        File::new("tests/store.rs", "mod cases;"),
+        File::new("tests/store.rs", "mod cases;\n#[path = \"store/told.rs\"]\nmod told;"),
+        File::new("tests/store/told.rs", ""),
         File::new("tests/cases/mod.rs", ""),
         File::new("tests/store/unused.rs", ""),
     ];
