@@ -133,9 +133,9 @@ impl Event {
     /// The attributes other than `data` and `specversion` that are set, by their CloudEvents
     /// names.
     pub fn attributes(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        let optional = OPTIONAL.iter().filter_map(|(name, field)| {
-            field(self).as_deref().map(|value| (*name, value))
-        });
+        let optional = OPTIONAL
+            .iter()
+            .filter_map(|(name, field)| field(self).as_deref().map(|value| (*name, value)));
         [("id", self.id.as_str()), ("source", &self.source), ("type", &self.kind)]
             .into_iter()
             .chain(optional)
@@ -372,7 +372,9 @@ fn check(event: &Event) -> Result<(), Malformed> {
 
 fn check_kind(kind: &str) -> Result<(), Malformed> {
     let wrong = || {
-        Malformed::schema(format!("the type '{kind}' is not <entity>.<what>.v<major> in lower case"))
+        Malformed::schema(format!(
+            "the type '{kind}' is not <entity>.<what>.v<major> in lower case"
+        ))
     };
     let (name, major) = kind.rsplit_once(".v").ok_or_else(wrong)?;
     let is_word = |word: &str| {

@@ -70,7 +70,8 @@ impl Broker for MemoryBroker {
             .or_insert_with(|| Queue::new(&self.clock, None))
             .clone();
         let commands = topology.participants.iter().cloned().map(Channel::Commands);
-        for channel in [Channel::Orders, Channel::Facts, Channel::Replies].into_iter().chain(commands)
+        for channel in
+            [Channel::Orders, Channel::Facts, Channel::Replies].into_iter().chain(commands)
         {
             let queue = || Queue::new(&self.clock, Some(dead.clone()));
             exchange.queues.entry(channel).or_insert_with(queue);
@@ -140,8 +141,7 @@ struct Message {
 
 impl Message {
     fn of(event: &Event) -> Message {
-        let optional =
-            [("correlation-id", &event.sagaid), ("traceparent", &event.traceparent)];
+        let optional = [("correlation-id", &event.sagaid), ("traceparent", &event.traceparent)];
         let headers = [
             ("content-type", STRUCTURED),
             ("message-id", event.id.as_str()),

@@ -156,8 +156,7 @@ impl Names {
             Channel::Dead => (NEVER, None),
             _ => (DELIVERY_LIMIT, Some(self.dead_letters())),
         };
-        let binding =
-            |key| Binding { exchange: exchange.clone(), key, queue: name.clone() };
+        let binding = |key| Binding { exchange: exchange.clone(), key, queue: name.clone() };
         layout.bindings.extend(keys.into_iter().map(binding));
         layout.queues.push(QueueLayout { name, delivery_limit, dead_letter_exchange });
     }

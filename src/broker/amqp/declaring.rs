@@ -29,8 +29,7 @@ pub async fn declare(open: &Open, layout: &Layout) -> Result<(), BrokerError> {
     }
     for queue in &layout.queues {
         let options = QueueDeclareOptions { durable: true, ..Default::default() };
-        let request =
-            channel.queue_declare(queue.name.as_str().into(), options, arguments(queue));
+        let request = channel.queue_declare(queue.name.as_str().into(), options, arguments(queue));
         open.ask(request).await.map_err(|error| refused("the queue", &queue.name, error))?;
     }
     for binding in &layout.bindings {
@@ -58,7 +57,8 @@ fn arguments(queue: &QueueLayout) -> FieldTable {
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), text("quorum"));
     // Without a limit of its own a queue has none before RabbitMQ 4, and 20 since.
-    arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(queue.delivery_limit.into()));
+    arguments
+        .insert("x-delivery-limit".into(), AMQPValue::LongLongInt(queue.delivery_limit.into()));
     arguments.insert("x-overflow".into(), text("reject-publish"));
     if let Some(exchange) = &queue.dead_letter_exchange {
         arguments.insert("x-dead-letter-exchange".into(), text(exchange));

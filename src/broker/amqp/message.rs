@@ -11,8 +11,8 @@ use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::broker::envelope::STRUCTURED;
 use crate::broker::Event;
+use crate::broker::envelope::STRUCTURED;
 
 /// Written to disk by the broker.
 const PERSISTENT: u8 = 2;
@@ -63,7 +63,10 @@ fn unix_seconds(time: &str) -> Option<u64> {
 /// Properties and headers as text by lower-case name, as [`Incoming`](crate::broker::Incoming)
 /// has them. Of a structured event the copied attributes are left out: its body says the same,
 /// and is what counts.
-pub fn headers(properties: &BasicProperties, routing_key: &ShortString) -> BTreeMap<String, String> {
+pub fn headers(
+    properties: &BasicProperties,
+    routing_key: &ShortString,
+) -> BTreeMap<String, String> {
     let known = [
         ("content-type", properties.content_type()),
         ("correlation-id", properties.correlation_id()),

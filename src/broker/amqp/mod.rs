@@ -19,9 +19,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::topology::Names;
-use super::{
-    Broker, BrokerError, Channel, Consumer, Outgoing, PublishError, Status, Topology,
-};
+use super::{Broker, BrokerError, Channel, Consumer, Outgoing, PublishError, Status, Topology};
 pub use line::InvalidUrl;
 use line::{Address, Line};
 use publishing::Publisher;

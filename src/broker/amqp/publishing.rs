@@ -77,7 +77,8 @@ impl Publisher {
             Err(error) => return nothing_sent(unknown(&error)),
         };
         let answers = self.stream(&open, &channel, messages).await;
-        let conclusive = !answers.iter().any(|answer| matches!(answer, Err(PublishError::Unknown(_))));
+        let conclusive =
+            !answers.iter().any(|answer| matches!(answer, Err(PublishError::Unknown(_))));
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if conclusive && idle.len() < IDLE_CHANNELS {
             idle.push(channel);
@@ -169,7 +170,8 @@ impl Publisher {
     ) {
         // Not every message that was returned has been handed out by lapin if some confirms
         // never came: then no good answer can be trusted.
-        let complete = !answers.iter().any(|answer| matches!(answer, Err(PublishError::Unknown(_))));
+        let complete =
+            !answers.iter().any(|answer| matches!(answer, Err(PublishError::Unknown(_))));
         for (message, answer) in messages.iter().zip(answers) {
             let Route { exchange, key, mandatory } =
                 self.names.route(&message.channel, &message.event);
