@@ -1,13 +1,53 @@
 //! Orders that are fed to the simulation: read from a file, or made up.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 
+use libtest_mimic::{Arguments, Trial};
 use makegood::fixture::orders::{Expect, OrdersError, read};
 use makegood::fixture::verdict::{Cancel, Delivery, Scans, Verdict};
 use makegood::fixture::{ScriptedOrder, Scripts, generate};
 use makegood::saga::Time;
 use serde_json::json;
+
+/// Names a file of real orders, one scripted order a line.
+const REAL_ORDERS: &str = "MAKEGOOD_REAL_ORDERS";
+
+fn main() {
+    let path = std::env::var_os(REAL_ORDERS);
+    if path.is_none() {
+        eprintln!("skipped real_orders_are_read: {REAL_ORDERS} does not name a file of orders");
+    }
+    let has_file = path.is_some();
+    let real = move || real_orders_are_read(&path.expect("else it is ignored"));
+    let trials = vec![
+        trial("a_scripted_order_is_read_whole", a_scripted_order_is_read_whole),
+        trial(
+            "a_bare_order_is_taken_byte_for_byte_and_goes_smoothly",
+            a_bare_order_is_taken_byte_for_byte_and_goes_smoothly,
+        ),
+        trial(
+            "an_error_names_the_file_the_line_the_field_and_what_was_expected",
+            an_error_names_the_file_the_line_the_field_and_what_was_expected,
+        ),
+        trial(
+            "a_line_without_end_is_refused_without_being_held_in_memory",
+            a_line_without_end_is_refused_without_being_held_in_memory,
+        ),
+        trial("the_same_seed_gives_the_same_orders", the_same_seed_gives_the_same_orders),
+        trial("made_up_orders_look_like_a_shop", made_up_orders_look_like_a_shop),
+        trial("real_orders_are_read", real).with_ignored_flag(!has_file),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+}
+
+fn trial(name: &str, test: impl FnOnce() + Send + 'static) -> Trial {
+    Trial::test(name, move || {
+        test();
+        Ok(())
+    })
+}
 
 const PLACED: &str = "2018-07-29T13:54:51Z";
 
@@ -19,7 +59,6 @@ fn order() -> serde_json::Value {
     json!({ "order_id": "o-1", "tenant_id": "acme", "placed_at": PLACED, "lines": [] })
 }
 
-#[test]
 fn a_scripted_order_is_read_whole() {
     let line = json!({
         "order": order(),
@@ -42,7 +81,6 @@ fn a_scripted_order_is_read_whole() {
     assert_eq!(scripts.get("other", "o-1"), None);
 }
 
-#[test]
 fn a_bare_order_is_taken_byte_for_byte_and_goes_smoothly() {
     let line = format!(r#"{{"order_id": "o-1",  "tenant_id":"acme","placed_at":"{PLACED}"}}"#);
     let read = one(&line).unwrap();
@@ -51,7 +89,6 @@ fn a_bare_order_is_taken_byte_for_byte_and_goes_smoothly() {
     assert_eq!(read.paid_at, Time(1_532_872_491_000), "paid when it was placed");
 }
 
-#[test]
 fn an_error_names_the_file_the_line_the_field_and_what_was_expected() {
     let with = |key: &str, value: serde_json::Value| {
         let mut line = json!({ "order": order() });
@@ -92,7 +129,6 @@ fn an_error_names_the_file_the_line_the_field_and_what_was_expected() {
     }
 }
 
-#[test]
 fn a_line_without_end_is_refused_without_being_held_in_memory() {
     let endless = BufReader::new(std::io::Read::take(std::io::repeat(b' '), 1 << 40));
     let endless = std::io::Read::chain(&b"{"[..], endless);
@@ -100,14 +136,12 @@ fn a_line_without_end_is_refused_without_being_held_in_memory() {
     assert!(error.to_string().contains("at most"), "{error}");
 }
 
-#[test]
 fn the_same_seed_gives_the_same_orders() {
     let all = |seed| -> Vec<String> { generate(500, seed).map(|o| format!("{o:?}")).collect() };
     assert_eq!(all(7), all(7));
     assert_ne!(all(7), all(8));
 }
 
-#[test]
 fn made_up_orders_look_like_a_shop() {
     let orders: Vec<ScriptedOrder> = generate(20_000, 1).collect();
     let ids: HashSet<&str> = orders.iter().map(|order| order.order_id.as_str()).collect();
@@ -180,13 +214,8 @@ fn near(is: f64, should: f64) {
     assert!((is - should).abs() < should * 0.34, "{is} is not near {should}");
 }
 
-#[test]
-fn real_orders_are_read() {
-    let Some(path) = std::env::var_os("MAKEGOOD_REAL_ORDERS") else {
-        eprintln!("skipped: MAKEGOOD_REAL_ORDERS does not name a file of real orders");
-        return;
-    };
-    let file = || BufReader::new(std::fs::File::open(&path).expect("the file can be opened"));
+fn real_orders_are_read(path: &OsStr) {
+    let file = || BufReader::new(std::fs::File::open(path).expect("the file can be opened"));
     let orders: Result<Vec<ScriptedOrder>, OrdersError> = read(file(), "real orders").collect();
     assert_eq!(orders.unwrap().len(), file().lines().count());
 }
