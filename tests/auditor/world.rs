@@ -1,0 +1,302 @@
+//! A small clean world: four orders driven through `decide`, with ledgers written beside them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use makegood::fixture::auditor::{AuditOptions, AuditReport, audit};
+use makegood::fixture::ledger::{
+    CommandEntry, Effect as Deed, Entry, Ledger, Movement, OrderEntry, Outcome as Said, ScanEntry,
+    Way,
+};
+use makegood::saga::{
+    Backoff, CommandId, Compensation, Definition, Direction, Draft, Effect, EventId, FactSeen,
+    Input, Millis, Outcome, Reply, Saga, SagaId, Time, Verdict, Work, decide,
+};
+use makegood::store::{JournalRow, OrderRow, Stored};
+use uuid::Uuid;
+
+use crate::read_only::ReadOnly;
+
+const SKU: &str = "SKU-1";
+const AMOUNT: i64 = 4_990;
+pub const COMPLETED: &str = "o-completed";
+pub const COMPENSATED: &str = "o-compensated";
+pub const IN_DOUBT: &str = "o-in-doubt";
+pub const ON_ITS_WAY: &str = "o-on-its-way";
+
+pub struct World {
+    definition: Arc<Definition>,
+    pub store: ReadOnly,
+    ledgers: Vec<(&'static str, Vec<Entry>)>,
+    pub now: Time,
+    pub may_wait: bool,
+}
+
+impl World {
+    pub fn new() -> World {
+        let names = ["inventory", "wms", "tms", "loan", "courier-scans", "shop-orders"];
+        let mut world = World {
+            definition: Arc::new(definition()),
+            store: ReadOnly::default(),
+            ledgers: names.into_iter().map(|name| (name, Vec::new())).collect(),
+            now: Time(1_000_000),
+            may_wait: true,
+        };
+        world.play(COMPLETED, &[fact("shipment.in-transit"), fact("shipment.delivered")], true);
+        world.play(COMPENSATED, &[Input::Cancel], true);
+        world.play(IN_DOUBT, &[Input::Cancel], false);
+        world.play(ON_ITS_WAY, &[fact("shipment.in-transit")], true);
+        world
+    }
+
+    /// Drives one order; participants answer every command, but for the first one when
+    /// `first_answered` is false.
+    fn play(&mut self, order_id: &str, inputs: &[Input], first_answered: bool) {
+        let id = SagaId::of("acme", order_id, self.definition.name());
+        let mut saga = Saga::created(&self.definition, id);
+        let mut journal = Vec::new();
+        let mut waiting: VecDeque<Input> = inputs.iter().cloned().collect();
+        let mut answers = VecDeque::from([Input::Start]);
+        let order = OrderEntry {
+            seq: 0,
+            at_ms: self.now.0,
+            order_id: order_id.to_owned(),
+            tenant_id: "acme".to_owned(),
+        };
+        self.ledger("shop-orders").push(Entry::Order(order));
+        while let Some(input) = answers.pop_front().or_else(|| waiting.pop_front()) {
+            self.now = self.now + Millis::SECOND;
+            if let Input::Fact(fact) = &input {
+                self.scan(order_id, &fact.kind);
+            }
+            let at = self.now; // participants take a while, so time has passed when it is stored
+            let transition = decide(&self.definition, &saga, &input, at);
+            assert_eq!(transition.verdict, Verdict::Applied, "{input:?}");
+            saga = transition.saga;
+            for effect in &transition.effects {
+                let Effect::Send { step, direction, generation, .. } = *effect else { continue };
+                if first_answered || direction == Direction::Compensate {
+                    let unknown = !first_answered;
+                    answers.extend(self.obey(order_id, id, step, (direction, generation), unknown));
+                }
+            }
+            let version = u32::try_from(journal.len() + 1).unwrap();
+            journal.push(JournalRow { version, at, input, effects: transition.effects });
+        }
+        let version = u32::try_from(journal.len()).unwrap();
+        let due = saga.next_clock();
+        let order = Arc::new(order_row(order_id, &saga));
+        self.store.sagas.push((Stored { saga, version, due, order }, journal));
+    }
+
+    /// A participant takes a command, writes it down, and answers.
+    fn obey(
+        &mut self,
+        order_id: &str,
+        saga: SagaId,
+        step: usize,
+        (direction, generation): (Direction, u16),
+        unknown: bool,
+    ) -> Option<Input> {
+        let definition = self.definition.clone();
+        let step = &definition.steps()[step];
+        let (participant, command) = step.command(direction)?;
+        let forward = direction == Direction::Forward;
+        let id = CommandId::of(saga, &step.name, direction, generation);
+        let undoes = CommandId::of(saga, &step.name, Direction::Forward, 1);
+        let nothing = unknown && step.is_command();
+        self.now = self.now + Millis::SECOND;
+        let entry = CommandEntry {
+            seq: 0,
+            at_ms: self.now.0,
+            command: command.to_owned(),
+            command_id: id.0,
+            saga_id: saga.0,
+            order_id: order_id.to_owned(),
+            tenant_id: "acme".to_owned(),
+            step: step.name.clone(),
+            direction: if forward { Way::Forward } else { Way::Compensate },
+            generation,
+            attempt: 1,
+            payload_hash: 1,
+            compensates: (!forward && step.is_command()).then_some(undoes.0),
+            outcome: if nothing { Said::NothingToDo } else { Said::Success },
+            code: None,
+            repeated: false,
+            applied: !nothing,
+            effect: if nothing { None } else { effect(command, order_id) },
+            data: None,
+        };
+        let name = self.ledgers.iter().find(|(name, _)| *name == participant).unwrap().0;
+        self.ledger(name).push(Entry::Command(entry));
+        let outcome = if nothing { Outcome::NothingToDo } else { Outcome::Success };
+        Some(Input::Reply(Reply { command: id, from: None, outcome, data: None }))
+    }
+
+    fn scan(&mut self, order_id: &str, kind: &str) {
+        let scan = ScanEntry {
+            seq: 0,
+            at_ms: self.now.0,
+            event_id: Uuid::from_u128(5),
+            order_id: order_id.to_owned(),
+            tenant_id: "acme".to_owned(),
+            shipment_id: format!("SHP-{order_id}"),
+            kind: kind.to_owned(),
+        };
+        self.ledger("courier-scans").push(Entry::Scan(scan));
+    }
+
+    pub fn saga(&self, order_id: &str) -> SagaId {
+        SagaId::of("acme", order_id, self.definition.name())
+    }
+
+    pub fn ledger(&mut self, name: &'static str) -> &mut Vec<Entry> {
+        let found = self.ledgers.iter_mut().find(|(known, _)| *known == name);
+        &mut found.expect("one of the ledgers").1
+    }
+
+    pub fn entry(&mut self, ledger: &'static str, order_id: &str, way: Way) -> &mut CommandEntry {
+        let commands = self.ledger(ledger).iter_mut().filter_map(|entry| match entry {
+            Entry::Command(entry) => Some(entry),
+            _ => None,
+        });
+        let mut wanted = commands.filter(|e| e.order_id == order_id && e.direction == way);
+        wanted.next().expect("the world has such an entry")
+    }
+
+    pub fn forget(&mut self, ledger: &'static str, order_id: &str, way: Way) {
+        let id = self.entry(ledger, order_id, way).command_id;
+        self.ledger(ledger).retain(|e| !matches!(e, Entry::Command(c) if c.command_id == id));
+    }
+
+    /// The first forward command of an order once more, changed a little.
+    pub fn repeat(
+        &mut self,
+        ledger: &'static str,
+        order_id: &str,
+        change: impl FnOnce(&mut CommandEntry),
+    ) {
+        let mut again = self.entry(ledger, order_id, Way::Forward).clone();
+        change(&mut again);
+        self.ledger(ledger).push(Entry::Command(again));
+    }
+
+    fn row(&mut self, order_id: &str) -> &mut (Stored, Vec<JournalRow>) {
+        let found = self.store.sagas.iter_mut().find(|(s, _)| s.order.order_id == order_id);
+        found.expect("one of the four orders")
+    }
+
+    pub fn stored(&mut self, order_id: &str) -> &mut Stored {
+        &mut self.row(order_id).0
+    }
+
+    pub fn journal(&mut self, order_id: &str) -> &mut Vec<JournalRow> {
+        &mut self.row(order_id).1
+    }
+
+    pub fn audit(mut self) -> AuditReport {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, entries) in &mut self.ledgers {
+            let mut ledger = Ledger::open(directory.path(), name, false, |_| ()).unwrap();
+            ledger.append(entries).unwrap();
+        }
+        let definition = self.definition.clone();
+        let find = move |name: &str, version: u32| {
+            let known = name == definition.name() && version == definition.version();
+            known.then(|| definition.clone())
+        };
+        let options = AuditOptions { now: self.now, may_wait: self.may_wait };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(audit(&self.store, &find, directory.path(), options)).unwrap()
+    }
+}
+
+fn fact(kind: &str) -> Input {
+    Input::Fact(FactSeen { kind: kind.into(), event: EventId::of("/couriers/simulated", kind) })
+}
+
+pub fn moved(quantity: i64) -> Deed {
+    Deed::Stock(vec![Movement { sku: SKU.to_owned(), quantity }])
+}
+
+fn effect(command: &str, order_id: &str) -> Option<Deed> {
+    let (shipment_id, loan_id) = (format!("SHP-{order_id}"), format!("L-{order_id}"));
+    Some(match command {
+        "inventory.reserve" => moved(-2),
+        "inventory.release" => moved(2),
+        "tms.dispatch" => Deed::Booked { shipment_id },
+        "tms.cancel-shipment" => Deed::CalledOff { shipment_id },
+        "loan.activate" => Deed::Activated { loan_id, amount_minor: AMOUNT },
+        "loan.reverse" => Deed::Reversed { loan_id, amount_minor: AMOUNT },
+        _ => return None,
+    })
+}
+
+fn order_row(order_id: &str, saga: &Saga) -> OrderRow {
+    let payload = serde_json::json!({
+        "order_id": order_id,
+        "tenant_id": "acme",
+        "loan": { "loan_id": format!("L-{order_id}"), "amount_minor": AMOUNT },
+        "lines": [{ "line_id": "1", "sku": SKU, "quantity": 2 }],
+    });
+    OrderRow {
+        saga: saga.id,
+        tenant: "acme".to_owned(),
+        order_id: order_id.to_owned(),
+        definition: "order-fulfilment".to_owned(),
+        definition_version: 1,
+        received_at: saga.started_at,
+        traceparent: String::new(),
+        payload: payload.to_string().into_bytes(),
+    }
+}
+
+/// The shipped definition, but for its times.
+fn definition() -> Definition {
+    let resend = Backoff { initial: Millis::SECOND, factor: 2.0, max: Millis::MINUTE, jitter: 0.0 };
+    let command = |participant: &str, command: &str| Work::Command {
+        participant: participant.to_owned(),
+        command: command.to_owned(),
+        resend,
+        give_up: Millis::HOUR,
+        probe: false,
+    };
+    let undo = |participant: &str, command: &str| Compensation {
+        participant: participant.to_owned(),
+        command: command.to_owned(),
+        after: Default::default(),
+        resend,
+        give_up: Millis::HOUR,
+        needs: None,
+    };
+    let step = |name: &str, after: &[&str], work: Work| Draft {
+        name: name.to_owned(),
+        after: after.iter().map(|name| (*name).to_owned()).collect(),
+        work,
+        compensation: None,
+        pivot: false,
+        deadline: Some(Millis::DAY),
+        needs: None,
+    };
+    let facts = |kinds: &[&str]| Work::Facts {
+        completes_on: kinds.iter().map(|kind| (*kind).to_owned()).collect(),
+        fails_on: None,
+    };
+    let mut drafts = vec![
+        step("financed", &[], Work::Obligation),
+        step("reserve", &[], command("inventory", "inventory.reserve")),
+        step("pick", &["reserve"], command("wms", "wms.pick")),
+        step("dispatch", &["pick"], command("tms", "tms.dispatch")),
+        step("hand-over", &["dispatch"], facts(&["shipment.in-transit", "shipment.delivered"])),
+        step("deliver", &["hand-over"], facts(&["shipment.delivered"])),
+        step("activate-loan", &["deliver"], command("loan", "loan.activate")),
+    ];
+    let goods = Some(vec!["pick".to_owned(), "dispatch".to_owned()]);
+    drafts[0].compensation = Some((undo("loan", "loan.reverse"), goods));
+    drafts[1].compensation = Some((undo("inventory", "inventory.release"), None));
+    drafts[2].compensation = Some((undo("wms", "wms.cancel-pick"), None));
+    drafts[3].compensation = Some((undo("tms", "tms.cancel-shipment"), None));
+    drafts[4].pivot = true;
+    let (starts_on, cancels_on) = ("order.created".into(), Some("order.cancel-requested".into()));
+    Definition::new("order-fulfilment".into(), 1, starts_on, cancels_on, drafts).unwrap()
+}
