@@ -16,8 +16,8 @@ use crate::saga::{
 const ANSWER_TIME: Millis = Millis(5);
 /// How long the world takes to bring a fact about: long enough to cancel or fail in between.
 const FACT_TIME: Millis = Millis::HOUR;
-/// Resends of a year of silence are a few hundred thousand; a test that needs more than this
-/// many decisions goes round in circles.
+/// A month of silence is some thousands of resends; what needs more than this many decisions
+/// goes round in circles, or passes more time than a test should.
 const MAX_DECISIONS: usize = 20_000;
 
 /// What became of one inline test.
@@ -295,6 +295,9 @@ impl<'a> Stage<'a> {
 
     /// Why an expectation did not hold; `None` where it did.
     fn instead(&self, then: &Then) -> Option<String> {
+        if self.trace.len() >= MAX_DECISIONS {
+            return Some(format!("no end after {MAX_DECISIONS} decisions; let less time pass"));
+        }
         let count = |command: &str| self.sent.iter().filter(|sent| *sent == command).count();
         let first = |command: &str| self.sent.iter().position(|sent| sent == command);
         let unless = |held: bool, instead: String| (!held).then_some(instead);
