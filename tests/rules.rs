@@ -925,6 +925,37 @@ mod a_late_success {
             .calm();
     }
 
+    /// Of a step that its participant had rejected: it takes back its word, so it is undone.
+    #[test]
+    fn after_a_rejection_is_undone() {
+        let order = order();
+        Run::start(&order)
+            .reply("reserve", no("OUT_OF_STOCK"))
+            .undone(&["paid"])
+            .reply("reserve", SUCCESS)
+            .sends(&["undo reserve"])
+            .undone(&["insure", "reserve"])
+            .is(Status::Compensated)
+            .calm();
+    }
+
+    /// Of a step whose compensation waits for its turn: nothing is resent any more, and it is
+    /// undone when its turn comes.
+    #[test]
+    fn while_its_compensation_waits_for_its_turn_is_undone_in_order() {
+        let order = order();
+        Run::start(&order)
+            .succeed(&["insure", "reserve"])
+            .cancel()
+            .sends(&["undo insure", "undo pick"])
+            .undone(&["insure"])
+            .reply("pick", SUCCESS)
+            .pass(Millis(5_000))
+            .sends(&[])
+            .undone(&["pick"])
+            .sends(&["undo paid", "undo reserve"]);
+    }
+
     /// After the end, when the compensation had undone it: stale.
     #[test]
     fn of_a_step_that_was_undone_is_stale() {
