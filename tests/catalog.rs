@@ -327,6 +327,14 @@ fn an_expectation_of_each_kind_can_fail() {
 }
 
 #[test]
+fn a_test_that_never_ends_fails_instead_of_hanging() {
+    let text = GOOD.replace("when = []", "when = [\"thank silent\", \"365d pass\"]");
+    let text = text.replace("ends completed", "stays running");
+    let runs = run(&load("parcel.toml", &text).unwrap());
+    assert!(runs[0].expectations[0].instead.contains("no end"), "{}", runs[0].status);
+}
+
+#[test]
 fn the_diagram_shows_pivot_participants_and_compensations_and_never_changes() {
     let definition = shipped("holiday-package").definition;
     let drawn = mermaid(&definition);

@@ -12,7 +12,7 @@ use crate::saga::{Definition, Step, Work};
 pub fn mermaid(definition: &Definition) -> String {
     let mut out = String::from("flowchart LR\n");
     let mut write = |line: String| writeln!(out, "  {line}").expect("a string takes any line");
-    write(format!("start(({}))", definition.starts_on()));
+    write(format!("start((\"{}\"))", definition.starts_on()));
     for (index, step) in definition.steps().iter().enumerate() {
         write(node(index, step));
         if let Some(undo) = &step.compensation {

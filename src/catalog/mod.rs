@@ -9,6 +9,7 @@ mod graph;
 mod inline_test;
 mod keys;
 mod names;
+mod narrate;
 mod parse;
 mod problem;
 mod rehearsal;

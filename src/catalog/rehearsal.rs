@@ -5,19 +5,19 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::LoadedDefinition;
 use super::inline_test::{Answer, Expectation, InlineTest, Moment, Then, When};
+use super::{LoadedDefinition, narrate};
 use crate::saga::{
-    Announcement, CancelState, CommandId, Definition, Direction, Effect, EventId, FactSeen, Input,
-    Millis, Outcome, Phase, Reply, Saga, SagaId, Status, Time, Transition, Verdict, Work, decide,
+    CancelState, CommandId, Definition, Direction, Effect, EventId, FactSeen, Input, Millis,
+    Outcome, Phase, Reply, Saga, SagaId, Status, Time, Transition, Verdict, Work, decide,
 };
 
 /// How long a simulated participant takes: shorter than any sensible resend.
 const ANSWER_TIME: Millis = Millis(5);
 /// How long the world takes to bring a fact about: long enough to cancel or fail in between.
 const FACT_TIME: Millis = Millis::HOUR;
-/// Resends of a year of silence are a few hundred thousand; a test that needs more than this
-/// many decisions goes round in circles.
+/// A month of silence is some thousands of resends; what needs more than this many decisions
+/// goes round in circles, or passes more time than a test should.
 const MAX_DECISIONS: usize = 20_000;
 
 /// What became of one inline test.
@@ -56,34 +56,6 @@ pub struct TraceLine {
 #[must_use]
 pub fn run(loaded: &LoadedDefinition) -> Vec<TestRun> {
     loaded.tests.iter().map(|test| run_one(loaded, test)).collect()
-}
-
-impl TestRun {
-    /// The run as a person reads it: what happened, then each expectation with its verdict.
-    #[must_use]
-    pub fn to_text(&self) -> String {
-        let mark = |good| if good { "ok  " } else { "FAIL" };
-        let mut text = format!("{} {}\n", mark(self.passed), self.name);
-        if self.passed {
-            return text;
-        }
-        for line in &self.trace {
-            let offset =
-                humantime::format_duration(std::time::Duration::from_millis(line.after_ms));
-            text += &format!("     {:<16} {}\n", format!("+{offset}"), line.input);
-            for effect in &line.effects {
-                text += &format!("     {:<16}   -> {effect}\n", "");
-            }
-        }
-        for judged in &self.expectations {
-            text += &format!("  {} {}", mark(judged.held), judged.expectation);
-            if !judged.held {
-                text += &format!("   (line {}; instead: {})", judged.line, judged.instead);
-            }
-            text.push('\n');
-        }
-        text
-    }
 }
 
 fn run_one(loaded: &LoadedDefinition, test: &InlineTest) -> TestRun {
@@ -323,6 +295,9 @@ impl<'a> Stage<'a> {
 
     /// Why an expectation did not hold; `None` where it did.
     fn instead(&self, then: &Then) -> Option<String> {
+        if self.trace.len() >= MAX_DECISIONS {
+            return Some(format!("no end after {MAX_DECISIONS} decisions; let less time pass"));
+        }
         let count = |command: &str| self.sent.iter().filter(|sent| *sent == command).count();
         let first = |command: &str| self.sent.iter().position(|sent| sent == command);
         let unless = |held: bool, instead: String| (!held).then_some(instead);
@@ -364,14 +339,15 @@ impl<'a> Stage<'a> {
 
     fn attention(&self) -> String {
         let shown = self.saga.attention.iter().map(|attention| {
-            attention_text(self.definition, attention.step, attention.code.as_str())
+            narrate::attention(self.definition, attention.step, attention.code.as_str())
         });
         let all: Vec<String> = shown.collect();
         if all.is_empty() { "no attention".to_owned() } else { all.join(", ") }
     }
 
     fn note(&mut self, input: &Input, transition: &Transition) {
-        let effects = transition.effects.iter().map(|effect| effect_text(self.definition, effect));
+        let effects =
+            transition.effects.iter().map(|effect| narrate::effect(self.definition, effect));
         let mut effects: Vec<String> = effects.collect();
         match transition.verdict {
             Verdict::Applied => {}
@@ -381,86 +357,12 @@ impl<'a> Stage<'a> {
         if transition.saga.status != self.saga.status && self.saga.status != Status::Created {
             effects.push(format!("now {}", transition.saga.status.as_str()));
         }
-        let input = self.input_text(input);
+        let input = narrate::input(self.definition, &transition.saga, input);
         let after_ms = (self.now - Time::default()).0;
         self.trace.push(TraceLine { after_ms, input, effects });
-    }
-
-    fn input_text(&self, input: &Input) -> String {
-        match input {
-            Input::Start => "start".to_owned(),
-            Input::Clock => "the clock".to_owned(),
-            Input::Cancel => "cancel requested".to_owned(),
-            Input::Fact(fact) => format!("fact {}", fact.kind),
-            Input::Reply(reply) => {
-                let answer = match &reply.outcome {
-                    Outcome::Success => "succeeds".to_owned(),
-                    Outcome::Rejected { code } => format!("rejected {code}"),
-                    Outcome::Refused { code } => format!("refused {code}"),
-                    Outcome::Retry => "retries".to_owned(),
-                    Outcome::NothingToDo => "finds nothing".to_owned(),
-                };
-                format!("{} {answer}", self.command_text(reply.command))
-            }
-            Input::Probed { command, state, .. } => {
-                format!("probe of {}: {state:?}", self.command_text(*command))
-            }
-        }
-    }
-
-    fn command_text(&self, command: CommandId) -> String {
-        for (step, state) in self.definition.steps().iter().zip(&self.saga.steps) {
-            let is = |direction, newest| {
-                (1..=newest)
-                    .any(|g| CommandId::of(self.saga.id, &step.name, direction, g) == command)
-            };
-            if is(Direction::Forward, state.generation) {
-                return step.name.clone();
-            }
-            if is(Direction::Compensate, state.undo) {
-                return format!("compensation of {}", step.name);
-            }
-        }
-        "an unknown command".to_owned()
     }
 }
 
 fn listed(sent: &[String]) -> String {
     if sent.is_empty() { "nothing".to_owned() } else { sent.join(", ") }
-}
-
-fn attention_text(definition: &Definition, step: Option<usize>, code: &str) -> String {
-    match step {
-        Some(step) => format!("attention {code} at {}", definition.steps()[step].name),
-        None => format!("attention {code}"),
-    }
-}
-
-fn effect_text(definition: &Definition, effect: &Effect) -> String {
-    let name = |step: usize| definition.steps()[step].name.as_str();
-    match effect {
-        Effect::Send { step, direction, generation, attempt } => {
-            let command = definition.steps()[*step].command(*direction);
-            let command = command.map_or("nothing", |(_, command)| command);
-            let again = if *attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
-            let anew =
-                if *generation > 1 { format!(", generation {generation}") } else { String::new() };
-            format!("send {command}{anew}{again}")
-        }
-        Effect::Probe { step, .. } => format!("probe {}", name(*step)),
-        Effect::LateSuccess { step } => format!("late success of {}", name(*step)),
-        Effect::Announce(announcement) => match announcement {
-            Announcement::Completed => "announce completed".to_owned(),
-            Announcement::Cancelled => "announce cancelled".to_owned(),
-            Announcement::CancelRefused { why } => {
-                format!("announce cancel refused: {}", why.as_str())
-            }
-            Announcement::AttentionRaised { step, code } => {
-                attention_text(definition, *step, code.as_str())
-            }
-            Announcement::AttentionCleared { step, code } => {
-                format!("cleared: {}", attention_text(definition, *step, code.as_str()))
-            }
-        },
-    }
 }

@@ -8,8 +8,13 @@ pub(super) fn cancel(turn: &mut Turn<'_>) -> Verdict {
         return Verdict::Ignored(Ignored::Duplicate);
     }
     match turn.saga.status {
-        // It is being, or has been, undone anyway: the wish is fulfilled.
-        Status::Compensating | Status::Compensated => Verdict::Ignored(Ignored::Duplicate),
+        // It has been undone anyway: the wish is fulfilled.
+        Status::Compensated => Verdict::Ignored(Ignored::Duplicate),
+        // It is being undone. Should it resume after all, whoever asked must hear of it.
+        Status::Compensating => {
+            turn.saga.cancel = CancelState::Accepted;
+            Verdict::Applied
+        }
         Status::Completed => {
             turn.refuse_cancel(WhyRefused::PastPivot);
             Verdict::Applied

@@ -143,9 +143,7 @@ impl Turn<'_> {
     pub fn refused(&mut self, step: usize, code: Box<str>) {
         let resumes = match self.saga.status {
             Status::Running => true,
-            Status::Compensating => {
-                self.saga.cause == Some(Cause::Cancel) || self.pivot_can_follow()
-            }
+            Status::Compensating => self.may_resume(step),
             _ => false,
         };
         self.clear(step);
@@ -158,12 +156,26 @@ impl Turn<'_> {
         }
     }
 
-    /// Whether the pivot's fact is in and nothing before the pivot has failed, so that going
-    /// forward really leads past it (else the saga would turn back and forth for ever).
-    fn pivot_can_follow(&self) -> bool {
-        let failed = self.steps_in(|phase| matches!(phase, Phase::Failed { .. }));
+    /// Whether the pivot's fact is in and, once this step stands, all before that pivot stands,
+    /// so that going forward leads past it at once (else what failed would turn the saga back
+    /// again, and a participant that keeps refusing would send it to and fro for ever).
+    fn pivot_can_follow(&self, step: usize) -> bool {
+        let mut stands =
+            self.steps_in(|phase| matches!(phase, Phase::Done | Phase::Refused { .. }));
+        stands.insert(step);
         let mut pivots = self.definition.pivots().iter();
-        self.pivot_fact_seen() && pivots.all(|p| !self.definition.ancestors(p).intersects(failed))
+        pivots.any(|pivot| {
+            let mut facts = self.saga.facts.iter().filter(|fact| !fact.early);
+            facts.any(|fact| self.step(pivot).completes_on(&fact.kind))
+                && self.definition.ancestors(pivot).is_subset_of(stands)
+        })
+    }
+
+    /// After a request to cancel, what is refused stands. A business failure is still there
+    /// when the saga resumes, so it may only do so where a pivot makes it an operator's.
+    fn may_resume(&self, step: usize) -> bool {
+        let failed = self.steps_in(|phase| matches!(phase, Phase::Failed { .. }));
+        self.saga.cause == Some(Cause::Cancel) && failed.is_empty() || self.pivot_can_follow(step)
     }
 
     /// The step stands, so the order goes on after all. Steps undone meanwhile run again.

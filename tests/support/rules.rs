@@ -1,0 +1,183 @@
+//! The rules that hold after every single decision, whatever comes in: they are checked against
+//! the transition alone, and no liar outside can break them.
+
+use std::collections::HashSet;
+
+use makegood::saga::{
+    Definition, Direction, Effect, Input, Phase, Saga, Status, StepSet, Time, Transition, Verdict,
+    decide,
+};
+
+/// Watches one saga from its first transition on.
+pub struct Watch<'a> {
+    definition: &'a Definition,
+    /// Every (step, direction, generation) that ever went out.
+    sent: HashSet<(usize, Direction, u16)>,
+    /// The forward generations for which a compensation went out.
+    undone: HashSet<(usize, u16)>,
+    journal: Vec<(Input, Time)>,
+    first: Saga,
+}
+
+impl<'a> Watch<'a> {
+    pub fn new(definition: &'a Definition, first: &Saga) -> Watch<'a> {
+        let (sent, undone) = (HashSet::new(), HashSet::new());
+        Watch { definition, sent, undone, journal: Vec::new(), first: first.clone() }
+    }
+
+    /// Checks one decision; a broken rule comes back in words.
+    pub fn check(
+        &mut self,
+        before: &Saga,
+        input: &Input,
+        now: Time,
+        transition: &Transition,
+    ) -> Result<(), String> {
+        self.journal.push((input.clone(), now));
+        let after = &transition.saga;
+        let outcome = self
+            .traceless_unless_applied(before, transition)
+            .and_then(|()| self.final_is_final(before, after))
+            .and_then(|()| self.sends_are_in_order(before, transition))
+            .and_then(|()| self.ends_are_earned(before, after))
+            .and_then(|()| self.never_silently_stuck(after));
+        outcome.map_err(|rule| {
+            format!(
+                "{rule}\n  input {input:?} at {}\n  before {before:#?}\n  after {after:#?}\n  \
+                     effects {:#?}",
+                now.0, transition.effects
+            )
+        })
+    }
+
+    /// The journal, replayed from the start, gives the saga as it stands.
+    pub fn replays_to(&self, saga: &Saga) -> Result<(), String> {
+        let again = self.journal.iter().fold(self.first.clone(), |saga, (input, now)| {
+            decide(self.definition, &saga, input, *now).saga
+        });
+        if again == *saga { Ok(()) } else { Err("the replayed saga is another".to_owned()) }
+    }
+
+    fn traceless_unless_applied(&self, before: &Saga, made: &Transition) -> Result<(), String> {
+        let unchanged = made.saga == *before && made.effects.is_empty();
+        match made.verdict {
+            Verdict::Applied => rule(!unchanged, "applied, yet nothing changed"),
+            _ => rule(unchanged, "what is ignored or refused leaves no trace"),
+        }
+    }
+
+    fn final_is_final(&self, before: &Saga, after: &Saga) -> Result<(), String> {
+        rule(
+            !before.status.is_final()
+                || (after.status == before.status && after.ended_at == before.ended_at),
+            "an ended saga stays ended as it is",
+        )?;
+        rule(
+            after.status != Status::Created || before.status == Status::Created,
+            "a saga that was started stays started",
+        )
+    }
+
+    fn sends_are_in_order(&mut self, before: &Saga, made: &Transition) -> Result<(), String> {
+        for effect in &made.effects {
+            let Effect::Send { step, direction, generation, .. } = *effect else { continue };
+            let state = &made.saga.steps[step];
+            let newest = match direction {
+                Direction::Forward => state.generation,
+                Direction::Compensate => state.undo,
+            };
+            rule(generation == newest && generation > 0, "only the newest generation is sent")?;
+            let new = self.sent.insert((step, direction, generation));
+            let known = generation == 1 || self.sent.contains(&(step, direction, generation - 1));
+            rule(known, "generations are counted without gaps")?;
+            match direction {
+                Direction::Forward => {
+                    rule(
+                        !self.undone.contains(&(step, generation)),
+                        "what was compensated runs again under a new id only",
+                    )?;
+                    rule(
+                        made.saga.status != Status::Compensating,
+                        "nothing goes forward while all goes back",
+                    )?;
+                    if new {
+                        self.forward_may_begin(step, &made.saga)?;
+                    }
+                }
+                Direction::Compensate => {
+                    self.undone.insert((step, state.generation));
+                    if new {
+                        self.compensation_may_begin(step, before, &made.saga)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn forward_may_begin(&self, step: usize, after: &Saga) -> Result<(), String> {
+        let needed = self.definition.steps()[step].after;
+        let done = needed.iter().all(|before| after.steps[before].phase == Phase::Done);
+        rule(done, "a step begins when all before it are done")
+    }
+
+    fn compensation_may_begin(
+        &self,
+        step: usize,
+        before: &Saga,
+        after: &Saga,
+    ) -> Result<(), String> {
+        if matches!(before.steps[step].phase, Phase::Undoing { .. }) {
+            return Ok(()); // it had begun: once more under a new id
+        }
+        let pivots = self.definition.pivots();
+        let beyond = pivots.iter().any(|pivot| {
+            matches!(after.steps[pivot].phase, Phase::Done | Phase::Sent(_) | Phase::Asking(_))
+        });
+        rule(!beyond, "nothing is undone once a pivot is done, or may be done")?;
+        let late = matches!(before.steps[step].phase, Phase::Undone { .. } | Phase::Failed { .. });
+        let undo = self.definition.steps()[step].compensation.as_ref();
+        let order = undo.map_or(StepSet::default(), |undo| undo.after);
+        rule(
+            late || !order.iter().any(|first| owes(self.definition, after, first)),
+            "compensations keep their order",
+        )
+    }
+
+    fn ends_are_earned(&self, before: &Saga, after: &Saga) -> Result<(), String> {
+        let steps = || 0..after.steps.len();
+        match after.status {
+            Status::Completed => rule(
+                steps().all(|step| after.steps[step].phase == Phase::Done),
+                "completed means that every step is done",
+            ),
+            Status::Compensated if !before.status.is_final() => rule(
+                !steps().any(|step| owes(self.definition, after, step)),
+                "compensated means that nothing is owed",
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    fn never_silently_stuck(&self, saga: &Saga) -> Result<(), String> {
+        let mut seen = HashSet::new();
+        let unique = saga.attention.iter().all(|a| seen.insert((a.step, a.code)));
+        rule(unique, "one attention per step and code")?;
+        let alive = saga.next_clock().is_some() || !saga.attention.is_empty();
+        let open = matches!(saga.status, Status::Running | Status::Compensating);
+        rule(!open || alive, "an open saga has a clock, or somebody's attention")
+    }
+}
+
+/// Whether something of a step is, or may be, out in the world.
+pub fn owes(definition: &Definition, saga: &Saga, step: usize) -> bool {
+    let settled = matches!(
+        saga.steps[step].phase,
+        Phase::Idle | Phase::Awaiting { .. } | Phase::Failed { .. } | Phase::Undone { .. }
+    );
+    definition.steps()[step].compensation.is_some() && !settled
+}
+
+fn rule(holds: bool, words: &str) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(format!("broken rule: {words}")) }
+}
