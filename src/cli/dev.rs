@@ -76,8 +76,8 @@ enum Until {
 
 impl Dev {
     pub async fn run(self, config: Config) -> anyhow::Result<End> {
-        // A person watches: plain lines, and only what is wrong.
-        log(&Config { log_format: LogFormat::Text, log: "warn".to_owned(), ..config.clone() });
+        // A person watches: what happens to orders is in the summary, not in the log.
+        log(&Config { log_format: LogFormat::Text, log: "error".to_owned(), ..config.clone() });
         let orders = self.read_orders()?;
         let asked = orders.len();
         let ledgers = self.data.join("ledgers");

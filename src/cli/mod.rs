@@ -2,6 +2,7 @@
 //!
 //! Exit status: 0 done; 1 done, and the result is bad (a failed check, a finding, an order not
 //! accounted for) or the work failed; 2 the arguments or the configuration are wrong.
+#![allow(clippy::print_stdout, clippy::print_stderr)] // this is where results are printed
 
 mod audit;
 mod definitions;

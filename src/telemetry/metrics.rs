@@ -202,7 +202,7 @@ impl Telemetry {
 
     /// A part (database, a channel, the relay) works, or does not and why. Logged when it changes.
     pub fn part(&self, part: &'static str, trouble: Option<&dyn std::error::Error>) {
-        let trouble = trouble.map(|error| chain(error));
+        let trouble = trouble.map(chain);
         self.connected.with_label_values(&[part]).set(i64::from(trouble.is_none()));
         if self.health.set(part, trouble.clone()) {
             match trouble {

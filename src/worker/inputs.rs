@@ -249,8 +249,9 @@ fn reply(event: &Event, incoming: &Incoming) -> Result<(SagaId, What), Unusable>
         let error = "it does not say which saga it is for: sagaid or correlation-id is needed";
         return Err(unusable("wrong-schema", error));
     };
-    let data = reply.data.filter(|data| data.get() != "null").map(|data| data.get().into());
-    if data.as_ref().is_some_and(|data: &Box<str>| data.len() > MAX_RESULT_BYTES) {
+    let data: Option<Box<str>> =
+        reply.data.filter(|data| data.get() != "null").map(|data| data.get().into());
+    if data.as_ref().is_some_and(|data| data.len() > MAX_RESULT_BYTES) {
         let error = format!("its result has more than {MAX_RESULT_BYTES} bytes");
         return Err(unusable("oversized", error));
     }

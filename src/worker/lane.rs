@@ -164,7 +164,8 @@ impl Lane {
     /// the change that cannot be stored is found; the rest is committed.
     async fn commit(&self, changes: &[Change]) -> Vec<Outcome> {
         let mut outcomes: Vec<Option<Outcome>> = changes.iter().map(|_| None).collect();
-        let mut ranges = vec![0..changes.len()];
+        let mut ranges: Vec<std::ops::Range<usize>> = Vec::new();
+        ranges.push(0..changes.len());
         while let Some(range) = ranges.pop() {
             if range.is_empty() {
                 continue;

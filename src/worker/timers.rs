@@ -14,7 +14,7 @@ use super::lane::Lanes;
 use super::{Options, Shutdown};
 use crate::clock::{Busy, Clock};
 use crate::saga::{Input, Millis, Time};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::telemetry::Telemetry;
 
 /// Due times are rounded up to this. A timer is at most this much late by design.
@@ -125,31 +125,35 @@ impl Timers {
         }
     }
 
-    /// Claims and sends what is due. The next due time after that; `None` on failure.
+    /// Sends all that is due to the lanes. The next due time after that; `None` on failure.
     async fn fire(&mut self) -> Option<Option<Time>> {
+        match self.send_due().await {
+            Ok(next) => {
+                self.telemetry.part("timers", None);
+                Some(next)
+            }
+            Err(error) => {
+                self.telemetry.part("timers", Some(&error));
+                None
+            }
+        }
+    }
+
+    async fn send_due(&mut self) -> Result<Option<Time>, StoreError> {
         loop {
+            // Looking costs one step down an index; claiming writes.
             let now = self.clock.now();
-            let claimed = self.store.claim_due(now, now + CLAIM_LEASE, CLAIM_LIMIT).await;
-            let claimed = match claimed {
-                Ok(claimed) => claimed,
-                Err(error) => {
-                    self.telemetry.part("timers", Some(&error));
-                    return None;
-                }
-            };
+            let next = self.store.next_due().await?;
+            if next.is_none_or(|next| next > now) {
+                return Ok(next);
+            }
+            let claimed = self.store.claim_due(now, now + CLAIM_LEASE, CLAIM_LIMIT).await?;
             self.telemetry.timers_fired(claimed.len());
-            let more = claimed.len() == CLAIM_LIMIT;
             for saga in claimed {
                 let what = What::Input(Input::Clock);
                 let _busy = self.clock.busy();
                 self.lanes.send(Item { saga, what, delivery: None, _busy }).await;
             }
-            if more {
-                continue;
-            }
-            let next = self.store.next_due().await;
-            self.telemetry.part("timers", next.as_ref().err().map(|e| e as &dyn std::error::Error));
-            return next.ok();
         }
     }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use lapin::message::Delivery;
 use lapin::options::{
@@ -30,6 +31,7 @@ use super::message::headers;
 use crate::broker::topology::Names;
 use crate::broker::watermark::Watermark;
 use crate::broker::{BrokerError, Channel, Consumer, Incoming, Ticket};
+use crate::clock::wait;
 
 const DURING: &str = "consuming";
 /// Tags taken from the mailbox at once. The mailbox itself holds at most the prefetch.
@@ -202,8 +204,7 @@ async fn settle(
     // A channel counts its deliveries from 1, and has this one consumer.
     let mut mark = Watermark::starting_at(1);
     let mut tags = Vec::new();
-    let last_tickets = tokio::time::sleep(Duration::MAX);
-    tokio::pin!(last_tickets);
+    let mut last_tickets: BoxFuture<'static, ()> = Box::pin(std::future::pending());
     let (mut is_dropped, mut is_closing) = (false, false);
     loop {
         tokio::select! {
@@ -225,7 +226,7 @@ async fn settle(
             }
             _ = &mut dropped, if !is_dropped => {
                 is_dropped = true;
-                last_tickets.as_mut().reset(tokio::time::Instant::now() + LAST_TICKETS);
+                last_tickets = Box::pin(wait(LAST_TICKETS));
             }
             () = &mut last_tickets, if is_dropped && !is_closing => {
                 is_closing = true;
