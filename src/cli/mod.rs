@@ -61,8 +61,13 @@ enum End {
 
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse(); // exits with 2 on wrong arguments
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let ended = match runtime {
+    // A simulation is a chain of small steps, each waiting for the one before: handing them
+    // from thread to thread would cost more than the steps.
+    let mut runtime = match arguments.command {
+        Command::Dev(_) => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let ended = match runtime.enable_all().build() {
         Ok(runtime) => runtime.block_on(run(arguments)),
         Err(error) => Err(error.into()),
     };

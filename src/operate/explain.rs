@@ -175,11 +175,13 @@ fn awaited(definition: &Definition, saga: &Saga, index: usize) -> Option<String>
             }
             _ => None,
         },
-        Phase::Failed { code } => Some(format!("an operator: {} failed with {code}", step.name)),
+        Phase::Failed { code } if saga.status == Status::Running && saga.cause.is_none() => {
+            Some(format!("an operator: {} failed with {code}", step.name))
+        }
         Phase::Refused { code } => {
             Some(format!("an operator: undoing {} was refused, {code}", step.name))
         }
-        Phase::Idle | Phase::Done | Phase::Undone { .. } => None,
+        Phase::Idle | Phase::Done | Phase::Undone { .. } | Phase::Failed { .. } => None,
     }
 }
 

@@ -83,10 +83,13 @@ impl Timers {
     /// Runs until shutdown. `held` keeps simulated time still until the first look is over.
     pub async fn run(mut self, options: Arc<Options>, shutdown: Shutdown, held: Busy) {
         if !options.timers {
-            // Drain the news, so that nobody's `Busy` waits here for ever.
+            // Take the news all the same, so that nobody's `Busy` waits here for ever.
             drop(held);
-            while self.news.recv().await.is_some() {}
-            return;
+            let ignore = async { while self.news.recv().await.is_some() {} };
+            return tokio::select! {
+                () = shutdown.stopped() => {}
+                () = ignore => {}
+            };
         }
         let mut held = held;
         let stop = shutdown.clone();
