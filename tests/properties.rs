@@ -16,7 +16,7 @@ use makegood::saga::{
 use support::rules::Watch;
 use support::world::{Act, World};
 
-/// Random stories per property: about ten seconds each in a debug build.
+/// Random stories per property: some five seconds each in a debug build.
 const CASES: u32 = 5_000;
 /// Seeds that once failed are kept here, and tried first.
 const REGRESSIONS: &str = "tests/properties.regressions";

@@ -711,6 +711,28 @@ mod the_pivots_fact_while_compensating {
             .attention(&[("insure", AttentionCode::Rejected)]);
     }
 
+    /// The pivot itself had failed by a fact, and another fact says that it was done after all:
+    /// a refused compensation then resumes past it, once, instead of to and fro.
+    #[test]
+    fn that_had_failed_and_a_refused_compensation_resumes_past_the_pivot() {
+        let scan = "pivot = true\ndeadline = \"14d\"";
+        let from = ORDER.find("participant = \"courier\"").unwrap();
+        let to = ORDER[from..].find("[[step]]").unwrap() + from;
+        let waits = "await = [\"parcel.scanned\"]\nfails_on = \"parcel.lost\"\n";
+        let parcel = load(&format!("{}{waits}{scan}\n{}", &ORDER[..from], &ORDER[to..]));
+        Run::start(&parcel)
+            .succeed(&["reserve", "pick"])
+            .fact("parcel.lost")
+            .sends(&["undo insure", "undo pick"])
+            .undo("insure", NOTHING)
+            .fact("parcel.scanned")
+            .undo("pick", too_late())
+            .sends(&["insure#2"])
+            .is(Status::Running)
+            .phase("ship", "done")
+            .calm();
+    }
+
     /// The compensation succeeds all the same: goods and money disagree.
     #[test]
     fn and_a_compensation_that_succeeds_raises_attention() {

@@ -141,15 +141,22 @@ impl Turn<'_> {
 
     /// A compensation was refused as too late.
     pub fn refused(&mut self, step: usize, code: Box<str>) {
-        let resumes = match self.saga.status {
+        self.clear(step);
+        let mut ahead = self.clone();
+        ahead.enter(step, Phase::Done);
+        ahead.resume();
+        // What would turn the saga back again at once is a business failure: an operator's, or
+        // a participant that keeps refusing would send the saga to and fro for ever.
+        let goes_on = ahead.saga.status != Status::Compensating && ahead.saga.cause.is_none();
+        let stands = match self.saga.status {
             Status::Running => true,
-            Status::Compensating => self.may_resume(step),
+            Status::Compensating => {
+                goes_on && (self.saga.cause == Some(Cause::Cancel) || self.pivot_can_follow(step))
+            }
             _ => false,
         };
-        self.clear(step);
-        if resumes {
-            self.enter(step, Phase::Done);
-            self.resume();
+        if stands {
+            *self = ahead;
         } else {
             self.enter(step, Phase::Refused { code });
             self.raise(Some(step), AttentionCode::CompensationRefused, Origin::Decision);
@@ -157,25 +164,21 @@ impl Turn<'_> {
     }
 
     /// Whether the pivot's fact is in and, once this step stands, all before that pivot stands,
-    /// so that going forward leads past it at once (else what failed would turn the saga back
-    /// again, and a participant that keeps refusing would send it to and fro for ever).
+    /// so that going forward leads past it at once, whatever turned the saga back.
     fn pivot_can_follow(&self, step: usize) -> bool {
         let mut stands =
             self.steps_in(|phase| matches!(phase, Phase::Done | Phase::Refused { .. }));
         stands.insert(step);
         let mut pivots = self.definition.pivots().iter();
         pivots.any(|pivot| {
-            let mut facts = self.saga.facts.iter().filter(|fact| !fact.early);
-            facts.any(|fact| self.step(pivot).completes_on(&fact.kind))
-                && self.definition.ancestors(pivot).is_subset_of(stands)
+            self.fact_completes(pivot) && self.definition.ancestors(pivot).is_subset_of(stands)
         })
     }
 
-    /// After a request to cancel, what is refused stands. A business failure is still there
-    /// when the saga resumes, so it may only do so where a pivot makes it an operator's.
-    fn may_resume(&self, step: usize) -> bool {
-        let failed = self.steps_in(|phase| matches!(phase, Phase::Failed { .. }));
-        self.saga.cause == Some(Cause::Cancel) && failed.is_empty() || self.pivot_can_follow(step)
+    /// Whether a fact that counts by now completes this step.
+    fn fact_completes(&self, step: usize) -> bool {
+        let mut facts = self.saga.facts.iter().filter(|fact| !fact.early);
+        facts.any(|fact| self.step(step).completes_on(&fact.kind))
     }
 
     /// The step stands, so the order goes on after all. Steps undone meanwhile run again.
@@ -189,6 +192,10 @@ impl Turn<'_> {
             for step in 0..self.saga.steps.len() {
                 match self.phase(step) {
                     Phase::Undone { .. } => self.reopen(step),
+                    // A fact failed it, and another says that it was done after all.
+                    Phase::Failed { .. } if self.fact_completes(step) => {
+                        self.enter(step, Phase::Idle);
+                    }
                     Phase::Sent(_) | Phase::Asking(_) => {
                         let wait = self.first_wait(step, Direction::Forward);
                         self.enter(step, Phase::Sent(wait));

@@ -9,7 +9,8 @@ use super::{
 impl Turn<'_> {
     /// Starts every step that is ready, again and again, because a fact that is already known
     /// completes its step at once; then looks whether all is done. Steps that wait for facts
-    /// come first: one that fails by a known fact turns the saga back before commands go out.
+    /// come first: one that fails by a known fact turns the saga back before commands go out. A
+    /// pivot among them comes before those: once it is done, they turn nothing back.
     pub fn advance(&mut self) {
         if self.saga.status != Status::Running || self.saga.cause.is_some() {
             return;
@@ -17,9 +18,12 @@ impl Turn<'_> {
         loop {
             let done = self.steps_in(|phase| *phase == Phase::Done);
             let idle = self.steps_in(|phase| *phase == Phase::Idle);
-            let ready = || idle.iter().filter(|step| self.step(*step).after.is_subset_of(done));
-            let waits = |step: &usize| !self.step(*step).is_command();
-            let Some(step) = ready().find(waits).or_else(|| ready().next()) else { break };
+            let ready = idle.iter().filter(|step| self.step(*step).after.is_subset_of(done));
+            let precedence = |step: &usize| match self.step(*step) {
+                step if step.is_command() => 2,
+                step => u8::from(!step.pivot),
+            };
+            let Some(step) = ready.min_by_key(precedence) else { break };
             self.begin(step);
             // A step that fails as it begins may have turned the saga back.
             if self.saga.status != Status::Running || self.saga.cause.is_some() {

@@ -6,6 +6,7 @@ use super::{
     Phase, Saga, Step, StepSet, Time, Transition, Verdict, Wait, Work, state,
 };
 
+#[derive(Clone)]
 pub(super) struct Turn<'a> {
     pub definition: &'a Definition,
     pub saga: Saga,
