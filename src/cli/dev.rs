@@ -3,7 +3,6 @@
 //! The real worker on a SQLite file and the in-memory broker, with a simulated shop, simulated
 //! participants and a clock that jumps to the next event whenever everybody waits.
 
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +20,7 @@ use crate::broker::memory::MemoryBroker;
 use crate::catalog::{self, Catalog, LoadedDefinition};
 use crate::clock::{Clock, SimulatedClock, rfc3339};
 use crate::config::{Config, LogFormat};
-use crate::fixture::{self, ScriptedOrder, Scripts, Shop, Simulation, auditor, orders};
+use crate::fixture::{self, ScriptedOrder, Scripts, Shop, Simulation, auditor};
 use crate::saga::{Millis, Time};
 use crate::store::Store;
 use crate::telemetry::Telemetry;
@@ -114,21 +113,11 @@ impl Dev {
         let Some(path) = &self.orders else {
             return Ok(fixture::generate(self.count, self.seed).collect());
         };
-        let read: Result<Vec<_>, _> = if path == Path::new("-") {
-            orders::read(std::io::stdin().lock(), "standard input").collect()
-        } else {
-            let file = std::fs::File::open(path)
-                .map_err(|e| Misuse(format!("--orders: cannot open {}: {e}", path.display())))?;
-            orders::read(BufReader::new(file), &path.display().to_string()).collect()
-        };
-        Ok(read.map_err(|error| Misuse(error.to_string()))?)
+        super::participants::read(path)
     }
 
     async fn publish(&self, store: &dyn Store) -> anyhow::Result<Catalog> {
-        let mut loaded: Vec<LoadedDefinition> = Vec::new();
-        for (name, text) in BUILT_IN {
-            loaded.push(catalog::load(name, text).context("a built-in definition is flawed")?);
-        }
+        let mut loaded = built_in()?;
         for path in &self.sagas {
             let text = std::fs::read_to_string(path)
                 .map_err(|e| Misuse(format!("--saga: cannot read {}: {e}", path.display())))?;
@@ -227,6 +216,12 @@ impl Dev {
             println!("  makegood order show {order}{data}");
         }
     }
+}
+
+/// The definitions that come with Makegood.
+pub(super) fn built_in() -> anyhow::Result<Vec<LoadedDefinition>> {
+    let load = |(name, text)| catalog::load(name, text).context("a built-in definition is flawed");
+    BUILT_IN.into_iter().map(load).collect()
 }
 
 /// Where simulated time goes on: the latest time that an earlier run came to.

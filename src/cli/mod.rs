@@ -5,10 +5,12 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)] // this is where results are printed
 
 mod audit;
+mod bench;
 mod definitions;
 mod dev;
 mod open;
 mod order;
+mod participants;
 mod service;
 mod signals;
 mod summary;
@@ -40,6 +42,10 @@ enum Command {
     Migrate(service::Migrate),
     /// Take orders over and make them good, until SIGTERM.
     Worker(service::Run),
+    /// Simulate inventory, warehouse, courier and loan on the configured broker.
+    Participants(participants::Participants),
+    /// Measure sagas per second.
+    Bench(bench::Bench),
     /// Look at orders, submit and cancel them.
     #[command(subcommand)]
     Order(order::Order),
@@ -94,6 +100,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<End> {
         Command::Audit(command) => command.run(&config).await,
         Command::Migrate(command) => command.run(&config).await,
         Command::Worker(command) => command.run(config).await,
+        Command::Participants(command) => command.run(config).await,
+        Command::Bench(command) => command.run(config).await,
         Command::Order(command) => command.run(&config).await,
         Command::Explain(command) => command.run(&config).await,
         Command::Saga(command) => command.run(&config).await,

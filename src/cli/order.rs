@@ -20,6 +20,8 @@ pub(super) enum Order {
     List(List),
     /// Show an order with its journal as a timeline.
     Show(Show),
+    /// Publish orders on the configured broker, as a shop would.
+    Submit(super::participants::Submit),
     /// Cancel an order: undone before its pivot, refused after.
     Cancel(Cancel),
 }
@@ -29,6 +31,7 @@ impl Order {
         match self {
             Order::List(list) => list.run(config).await,
             Order::Show(show) => show.run(config).await,
+            Order::Submit(submit) => submit.run(config).await,
             Order::Cancel(cancel) => cancel.run(config).await,
         }
     }

@@ -40,7 +40,7 @@ pub struct Telemetry {
     ignored: IntCounterVec,
     late_successes: IntCounter,
     attention: IntCounterVec,
-    commits: IntCounter,
+    commits: IntCounterVec,
     commit_seconds: Histogram,
     batch: Histogram,
     lost_races: IntCounter,
@@ -56,6 +56,7 @@ pub struct Telemetry {
     connected: IntGaugeVec,
     /// For progress bars: the sum over the labels of `finished`.
     finished_here: AtomicU64,
+    transitions_here: AtomicU64,
 }
 
 impl Default for Telemetry {
@@ -116,7 +117,12 @@ impl Telemetry {
                 "Reasons for an operator to look, raised and cleared.",
                 &["code", "change"],
             ),
-            commits: counter(&registry, "makegood_commits_total", "Batches committed."),
+            commits: vec(
+                &registry,
+                "makegood_commits_total",
+                "Batches committed: of sagas, or of confirmed outbox rows.",
+                &["what"],
+            ),
             commit_seconds: histogram(
                 &registry,
                 "makegood_commit_duration_seconds",
@@ -188,6 +194,7 @@ impl Telemetry {
             ),
             registry,
             finished_here: AtomicU64::new(0),
+            transitions_here: AtomicU64::new(0),
         }
     }
 
@@ -227,8 +234,13 @@ impl Telemetry {
     }
 
     pub fn committed(&self, seconds: f64) {
-        self.commits.inc();
+        self.commits.with_label_values(&["sagas"]).inc();
         self.commit_seconds.observe(seconds);
+    }
+
+    /// Confirmed messages were deleted from the outbox.
+    pub fn outbox_deleted(&self) {
+        self.commits.with_label_values(&["outbox"]).inc();
     }
 
     pub fn lost_race(&self) {
@@ -260,6 +272,7 @@ impl Telemetry {
     /// One stored transition: what it means for the saga, counted and, where it matters, logged.
     pub fn transition(&self, seen: &Seen<'_>) {
         self.transitions.with_label_values(&[seen.input]).inc();
+        self.transitions_here.fetch_add(1, Ordering::Relaxed);
         if seen.input == "start" {
             self.started.with_label_values(&[seen.definition]).inc();
         }
@@ -329,14 +342,26 @@ impl Telemetry {
         self.finished_here.load(Ordering::Relaxed)
     }
 
-    /// (commits, inputs taken, average batch), for the benchmark's report.
+    /// How well the lanes batch, for the benchmark's report.
     #[must_use]
-    pub fn batching(&self) -> (u64, u64, f64) {
-        let taken = self.batch.get_sample_sum();
-        let batches = self.batch.get_sample_count();
-        let average = if batches == 0 { 0.0 } else { taken / batches as f64 };
-        (self.commits.get(), taken as u64, average)
+    pub fn batching(&self) -> Batching {
+        let commits = |what| self.commits.with_label_values(&[what]).get();
+        Batching {
+            commits: commits("sagas") + commits("outbox"),
+            batches: self.batch.get_sample_count(),
+            inputs: self.batch.get_sample_sum() as u64,
+            transitions: self.transitions_here.load(Ordering::Relaxed),
+        }
     }
+}
+
+/// Sums since the worker began.
+#[derive(Debug, Clone, Copy)]
+pub struct Batching {
+    pub commits: u64,
+    pub batches: u64,
+    pub inputs: u64,
+    pub transitions: u64,
 }
 
 /// A stored transition, as telemetry looks at it.

@@ -11,4 +11,4 @@ mod metrics;
 
 pub use health::Health;
 pub use log::init as init_logging;
-pub use metrics::{Seen, Telemetry};
+pub use metrics::{Batching, Seen, Telemetry};

@@ -148,6 +148,7 @@ pub(super) async fn tidy_up(
             }
             backoff.wait().await;
         }
+        telemetry.outbox_deleted();
         telemetry.part("outbox", None);
         batch.clear();
     }

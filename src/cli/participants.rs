@@ -1,0 +1,162 @@
+//! `participants` and `order submit`: the outside, simulated, on the real broker.
+
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use indicatif::ProgressBar;
+use tokio::sync::watch;
+
+use super::{End, Misuse, log, open, signals};
+use crate::broker::Broker;
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::fixture::{self, ScriptedOrder, Scripts, Shop, Simulation, Timeline, orders};
+use crate::saga::{Millis, Time};
+use crate::worker::{shutdown, topology};
+
+/// How fast the simulated outside lives: ten days of delivery pass in some forty seconds.
+const PACE: f64 = 20_000.0;
+/// How long participants think, on the machine's clock.
+const REPLY_DELAY_MS: (u64, u64) = (5, 50);
+
+#[derive(Debug, Args)]
+pub(super) struct Participants {
+    /// Orders with scripts, so that some go wrong; without, all goes well.
+    #[arg(long, value_name = "FILE")]
+    orders: Option<PathBuf>,
+    /// How many times faster than the world the couriers are.
+    #[arg(long, default_value_t = PACE, value_parser = pace)]
+    pace: f64,
+    /// Where the ledgers are kept; as configured otherwise.
+    #[arg(long, value_name = "DIR")]
+    ledgers: Option<PathBuf>,
+}
+
+fn pace(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(pace) if (1e-3..=1e9).contains(&pace) => Ok(pace),
+        _ => Err("must be a number from 0.001 to 1000000000".to_owned()),
+    }
+}
+
+impl Participants {
+    pub async fn run(self, config: Config) -> anyhow::Result<End> {
+        log(&config);
+        let clock = Arc::new(SystemClock::default());
+        let store = open::store(&config, clock.clone()).await?;
+        let catalog = crate::operate::definitions(&*store).await?;
+        store.close().await;
+        if catalog.all().next().is_none() {
+            anyhow::bail!("no definition is published: run `makegood migrate` first");
+        }
+        let orders = match &self.orders {
+            Some(path) => read(path)?,
+            None => Vec::new(),
+        };
+        let broker = open::broker(&config)?;
+        let topology = topology(&catalog);
+        let (stopper, stopping) = shutdown();
+        let (stop, stopped) = watch::channel(false);
+        let obeyed = tokio::spawn(signals::obey(stopper, config.worker().drain));
+        tokio::spawn(async move {
+            stopping.stopped().await;
+            let _ = stop.send(true);
+        });
+        // The clock is not simulated here: a broker that is away is waited for.
+        let mut stop = stopped.clone();
+        tokio::select! {
+            () = declare(&*broker, &topology) => {}
+            _ = stop.wait_for(|stop| *stop) => return Ok(End::Good),
+        }
+        let origin = orders.iter().map(|order| order.paid_at).min().unwrap_or(clock.now());
+        let slower = |ms: u64| Millis((ms as f64 * self.pace) as u64);
+        let simulation = Simulation {
+            broker,
+            clock: clock.clone(),
+            ledgers: self.ledgers.unwrap_or(config.ledgers),
+            participants: topology.participants,
+            scripts: Arc::new(orders.iter().collect::<Scripts>()),
+            options: fixture::Options {
+                timeline: Timeline { origin, start: clock.now(), pace: self.pace },
+                reply_delay: (slower(REPLY_DELAY_MS.0), slower(REPLY_DELAY_MS.1)),
+                ..fixture::Options::default()
+            },
+        };
+        tracing::info!(pace = self.pace, "simulated participants are at work");
+        simulation.open()?.run(stopped).await?;
+        obeyed.abort();
+        Ok(End::Good)
+    }
+}
+
+async fn declare(broker: &dyn Broker, topology: &crate::broker::Topology) {
+    while let Err(error) = broker.declare(topology).await {
+        tracing::warn!(%error, "the broker is not there yet; trying again");
+        crate::clock::wait(Duration::from_secs(1)).await;
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Submit {
+    /// Orders, one JSON object a line, bare or with scripts; `-` for standard input.
+    file: PathBuf,
+    /// Where the shop's ledger is kept; as configured otherwise.
+    #[arg(long, value_name = "DIR")]
+    ledgers: Option<PathBuf>,
+    #[arg(long)]
+    json: bool,
+}
+
+impl Submit {
+    pub async fn run(self, config: &Config) -> anyhow::Result<End> {
+        let orders = read(&self.file)?;
+        let asked = orders.len() as u64;
+        let clock = Arc::new(SystemClock::default());
+        // Everything was paid by now: all of it goes out at once.
+        let latest = orders.iter().map(|order| order.paid_at).max().unwrap_or(Time(0));
+        let timeline = Timeline { origin: latest, start: clock.now(), pace: 1.0 };
+        let ledgers = self.ledgers.unwrap_or_else(|| config.ledgers.clone());
+        let broker = open::broker(config)?;
+        let shop = Shop { broker: broker.clone(), clock, ledgers, orders, timeline, fsync: true };
+        let shop = shop.open()?;
+        let left = shop.left() as u64;
+        let mut emitted = shop.emitted();
+        let before = *emitted.borrow();
+        let progress = ProgressBar::new(left);
+        let (_stop, stopping) = watch::channel(false);
+        let mut shop = std::pin::pin!(shop.run(stopping));
+        loop {
+            tokio::select! {
+                ended = &mut shop => break ended?,
+                Ok(()) = emitted.changed() => progress.set_position(*emitted.borrow() - before),
+            }
+        }
+        progress.finish_and_clear();
+        broker.close().await;
+        let earlier = asked - left;
+        if self.json {
+            super::print_json(&serde_json::json!({ "submitted": left, "earlier": earlier }))?;
+        } else {
+            println!("{left} orders submitted and confirmed by the broker");
+            if earlier > 0 {
+                println!("{earlier} had been submitted before, as the shop's ledger says");
+            }
+        }
+        Ok(End::Good)
+    }
+}
+
+/// Reads a file of orders, or standard input.
+pub(super) fn read(path: &Path) -> anyhow::Result<Vec<ScriptedOrder>> {
+    let read: Result<Vec<_>, _> = if path == Path::new("-") {
+        orders::read(std::io::stdin().lock(), "standard input").collect()
+    } else {
+        let file = std::fs::File::open(path)
+            .map_err(|e| Misuse(format!("cannot open {}: {e}", path.display())))?;
+        orders::read(BufReader::new(file), &path.display().to_string()).collect()
+    };
+    Ok(read.map_err(|error| Misuse(error.to_string()))?)
+}
