@@ -243,3 +243,36 @@ impl Clock for SimulatedClock {
         Simulation::busy(&self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_and_read_as_rfc3339() {
+        let at = from_rfc3339("2018-07-29T14:24:20Z").expect("RFC 3339");
+        assert_eq!(rfc3339(at), "2018-07-29T14:24:20Z");
+        assert_eq!(from_rfc3339("2018-07-29T11:24:20-03:00"), Some(at));
+        assert_eq!(from_rfc3339("yesterday"), None);
+    }
+
+    #[tokio::test]
+    async fn simulated_time_jumps_only_when_nobody_is_busy() {
+        let clock = SimulatedClock::starting_at(Time(0));
+        let held = clock.busy();
+        let sleeper = clock.clone();
+        let woken = tokio::spawn(async move {
+            let busy = sleeper.sleep_until(Time(50), held).await;
+            let first = sleeper.now();
+            let _busy = sleeper.sleep_until(Time(70), busy).await;
+            (first, sleeper.now())
+        });
+        // Looks between two jumps must not make a jump of their own.
+        let looker = clock.clone();
+        let look = tokio::spawn(async move { looker.pause(Millis(1_000)).await });
+        clock.run(|_| ()).await;
+        assert_eq!(woken.await.expect("ran"), (Time(50), Time(70)));
+        assert!(!look.is_finished(), "a pause alone moves no time");
+        look.abort();
+    }
+}
