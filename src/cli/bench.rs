@@ -2,9 +2,10 @@
 //!
 //! The real worker over the configured store. Participants are an echo in the same process:
 //! they answer success at once and keep no ledger, so that the worker, the database and the
-//! broker are what is measured.
+//! broker are what is measured. Its courier scans a parcel a moment after the dispatch was
+//! answered: a delivery that overtook that answer would rightly call for an operator.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,16 +23,20 @@ use super::{End, definitions, open, print_json};
 use crate::broker::memory::MemoryBroker;
 use crate::broker::{Broker, Channel, Event, Outgoing, envelope};
 use crate::clock::{Busy, SystemClock, wait};
-use crate::config::Config;
+use crate::config::{Config, LogFormat};
 use crate::telemetry::Telemetry;
 use crate::worker::{Shutdown, Worker, shutdown, topology};
 
 /// Messages taken or published at once by the echo and the feeder.
 const BATCH: usize = 500;
-/// The last command of a saga: when it goes out, the order has come through.
+/// The last command of a saga: it makes room for the next one.
 const LAST_COMMAND: &str = "loan.activate.v1";
+/// The third command, and the last before the courier: latency is measured until it comes.
+const DISPATCH: &str = "tms.dispatch.v1";
+/// From a dispatch to the courier's scans.
+const SCANS_AFTER: Duration = Duration::from_millis(500);
 /// How long nothing may move before the bench gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Through {
@@ -49,7 +54,7 @@ pub(super) struct Bench {
     #[arg(long, default_value_t = 20_000)]
     sagas: u64,
     /// Sagas under way at the same time.
-    #[arg(long, default_value_t = 2_000)]
+    #[arg(long, default_value_t = 4_000)]
     in_flight: u64,
     /// Sagas that wait for a courier meanwhile, started first and not measured.
     #[arg(long, default_value_t = 0)]
@@ -70,14 +75,18 @@ struct Result {
     /// Lane commits and outbox deletions together.
     commits_per_saga: f64,
     average_batch: f64,
-    /// From publishing the order to its last command, in milliseconds.
+    /// From publishing the order to its third command, in milliseconds.
     latency_p50_ms: f64,
     latency_p99_ms: f64,
 }
 
 impl Bench {
     pub async fn run(self, config: Config) -> anyhow::Result<End> {
-        super::log(&Config { log: "error".to_owned(), ..config.clone() });
+        super::log(&Config {
+            log_format: LogFormat::Text,
+            log: "warn".to_owned(),
+            ..config.clone()
+        });
         let system_clock = Arc::new(SystemClock::default());
         let store = open::store(&config, system_clock.clone()).await?;
         store.migrate().await?;
@@ -109,6 +118,7 @@ impl Bench {
         for participant in &topology.participants {
             tokio::spawn(echo(stage.clone(), participant.clone(), shutdown.clone()));
         }
+        tokio::spawn(courier(stage.clone(), shutdown.clone()));
         let result = self.measure(&stage, &telemetry).await?;
         stopper.drain();
         worker.await??;
@@ -195,6 +205,8 @@ struct Stage {
     run: String,
     fed: Mutex<HashMap<String, Instant>>,
     latencies: Mutex<Vec<u64>>,
+    /// Scans with the time when they are made, in that order.
+    scans: Mutex<VecDeque<(Instant, Outgoing)>>,
 }
 
 impl Stage {
@@ -206,6 +218,7 @@ impl Stage {
             run: uuid::Uuid::now_v7().simple().to_string(),
             fed: Mutex::default(),
             latencies: Mutex::default(),
+            scans: Mutex::default(),
         }
     }
 
@@ -273,22 +286,42 @@ impl Stage {
         reply.subject = Some(order_id.clone());
         messages.push(Outgoing { channel: Channel::Replies, event: reply });
         if command.kind == LAST_COMMAND {
+            self.room.add_permits(1);
+        } else if command.kind == DISPATCH {
             if let Some(fed) = self.fed().remove(&order_id) {
                 let micros = u64::try_from(fed.elapsed().as_micros()).unwrap_or(u64::MAX);
                 self.latencies().push(micros);
-                self.room.add_permits(1);
             }
-        } else if command.kind == "tms.dispatch.v1" {
             if waits {
                 self.room.add_permits(1);
                 return;
             }
+            let at = Instant::now() + SCANS_AFTER;
             for kind in ["shipment.in-transit.v1", "shipment.delivered.v1"] {
                 let data = json!({ "order_id": order_id, "tenant_id": "bench" });
                 let mut scan = Event::new(format!("{kind}-{order_id}"), "/courier", kind, &data);
                 scan.subject = Some(order_id.clone());
                 scan.tenantid = Some("bench".to_owned());
-                messages.push(Outgoing { channel: Channel::Facts, event: scan });
+                let scan = Outgoing { channel: Channel::Facts, event: scan };
+                self.scans.lock().unwrap_or_else(PoisonError::into_inner).push_back((at, scan));
+            }
+        }
+    }
+}
+
+/// Makes the scans whose time has come, until the bench ends.
+async fn courier(stage: Arc<Stage>, shutdown: Shutdown) {
+    while !shutdown.is_stopping() {
+        wait(Duration::from_millis(5)).await;
+        let due = {
+            let mut scans = stage.scans.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = Instant::now();
+            let due = scans.partition_point(|(at, _)| *at <= now);
+            scans.drain(..due).map(|(_, scan)| scan).collect::<Vec<_>>()
+        };
+        for batch in due.chunks(BATCH) {
+            if let Err(error) = stage.publish(batch.to_vec()).await {
+                tracing::error!(error = %format!("{error:#}"), "the bench's courier failed");
             }
         }
     }
@@ -335,8 +368,8 @@ impl Result {
             ("transitions/s", format!("{:.0}", self.transitions_per_second)),
             ("commits per saga", format!("{:.3}", self.commits_per_saga)),
             ("average batch", format!("{:.0}", self.average_batch)),
-            ("order to last command, p50", format!("{:.0} ms", self.latency_p50_ms)),
-            ("order to last command, p99", format!("{:.0} ms", self.latency_p99_ms)),
+            ("order to third command, p50", format!("{:.0} ms", self.latency_p50_ms)),
+            ("order to third command, p99", format!("{:.0} ms", self.latency_p99_ms)),
         ];
         for (name, value) in rows {
             table.add_row([name.to_owned(), value]);
