@@ -8,7 +8,7 @@ use prometheus::{
 };
 
 use super::Health;
-use crate::saga::{Announcement, Effect, Saga, SagaId, Status, Time, Verdict};
+use crate::saga::{Announcement, Effect, SagaId, Status, Time, Verdict};
 
 /// Seconds from a few milliseconds to two months: sagas live long.
 const SAGA_SECONDS: [f64; 12] = [
@@ -279,22 +279,22 @@ impl Telemetry {
         for effect in seen.effects {
             self.effect(seen, effect);
         }
-        let (trace, saga) = (seen.trace, seen.saga.id);
+        let (trace, saga) = (seen.trace, seen.saga);
         tracing::debug!(
             trace, %saga, order = seen.order, input = seen.input,
-            status = seen.saga.status.as_str(), "transition"
+            status = seen.status.as_str(), "transition"
         );
     }
 
     fn effect(&self, seen: &Seen<'_>, effect: &Effect) {
         let Seen { trace, order, .. } = *seen;
-        let saga: SagaId = seen.saga.id;
+        let saga = seen.saga;
         match effect {
             Effect::Announce(Announcement::Completed | Announcement::Cancelled) => {
-                let labels = &[seen.definition, seen.saga.status.as_str()];
+                let labels = &[seen.definition, seen.status.as_str()];
                 self.finished.with_label_values(labels).inc();
                 self.finished_here.fetch_add(1, Ordering::Relaxed);
-                let span = seen.at - seen.saga.started_at;
+                let span = seen.at - seen.started_at;
                 self.duration.with_label_values(labels).observe(span.0 as f64 / 1_000.0);
             }
             Effect::Announce(Announcement::AttentionRaised { code, step }) => {
@@ -370,7 +370,10 @@ pub struct Seen<'a> {
     pub definition: &'a str,
     pub order: &'a str,
     pub trace: &'a str,
-    pub saga: &'a Saga,
+    pub saga: SagaId,
+    /// After the transition.
+    pub status: Status,
+    pub started_at: Time,
     pub input: &'static str,
     pub effects: &'a [Effect],
     pub at: Time,

@@ -55,8 +55,8 @@ pub(super) struct Decided {
     pub change: Option<Change>,
     /// The same messages as in the change's outbox, for the relay.
     pub postings: Vec<Posting>,
-    /// Per transition: the input's name and its saga, for telemetry.
-    pub seen: Vec<(&'static str, Saga)>,
+    /// Per transition: the input's name and what became of the saga, for telemetry.
+    pub seen: Vec<(&'static str, Status)>,
     /// Items that cannot belong to this saga, with the reason and why.
     pub refused: Vec<(usize, &'static str, String)>,
     pub ignored: Vec<Ignored>,
@@ -245,7 +245,7 @@ impl Run<'_> {
             cause,
         };
         self.decided.postings.extend(postings(&setting, &effects));
-        self.decided.seen.push((input.name(), self.saga.clone()));
+        self.decided.seen.push((input.name(), self.saga.status));
         self.journal.push(JournalRow {
             version: self.version,
             at: now,

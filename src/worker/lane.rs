@@ -87,12 +87,12 @@ impl Lane {
             }
         }
         let (changes, index): (Vec<Change>, Vec<usize>) = decided
-            .iter()
+            .iter_mut()
             .enumerate()
-            .filter_map(|(index, decided)| Some((decided.change.clone()?, index)))
+            .filter_map(|(index, decided)| Some((decided.change.take()?, index)))
             .unzip();
         let written = self.commit(&changes).await;
-        let outcomes: HashMap<usize, Outcome> = index.into_iter().zip(written).collect();
+        let outcomes = index.into_iter().zip(written.into_iter().zip(changes)).collect();
         self.settle(groups, decided, outcomes, &stored).await
     }
 
@@ -201,7 +201,7 @@ impl Lane {
         &self,
         groups: Vec<Group>,
         decided: Vec<Decided>,
-        mut outcomes: HashMap<usize, Outcome>,
+        mut outcomes: HashMap<usize, (Outcome, Change)>,
         stored: &HashMap<SagaId, Stored>,
     ) -> Vec<Group> {
         let now = self.clock.now();
@@ -213,15 +213,17 @@ impl Lane {
         for (index, (mut group, mut decided)) in groups.into_iter().zip(decided).enumerate() {
             let mut refused = std::mem::take(&mut decided.refused);
             match outcomes.remove(&index) {
-                Some(Outcome::LostRace) => {
+                Some((Outcome::LostRace, _)) => {
                     self.telemetry.lost_race();
                     again.push(group);
                     continue;
                 }
-                Some(Outcome::Poisoned(error)) => {
+                Some((Outcome::Poisoned(error), _)) => {
                     refused = group.refuse_all("store-rejected", &error);
                 }
-                Some(Outcome::Committed) => self.committed(&decided, stored, now),
+                Some((Outcome::Committed, change)) => {
+                    self.committed(&change, &decided, stored, now);
+                }
                 None => {}
             }
             if let Some((name, version)) = &decided.unknown_definition {
@@ -276,8 +278,13 @@ impl Lane {
             .collect()
     }
 
-    fn committed(&self, decided: &Decided, stored: &HashMap<SagaId, Stored>, now: Time) {
-        let Some(change) = &decided.change else { return };
+    fn committed(
+        &self,
+        change: &Change,
+        decided: &Decided,
+        stored: &HashMap<SagaId, Stored>,
+        now: Time,
+    ) {
         let before = stored.get(&change.saga.id);
         if let Some(due) = change.due
             && before.and_then(|stored| stored.due) != Some(due)
@@ -286,12 +293,14 @@ impl Lane {
         }
         let order = change.order.as_ref().or(before.map(|stored| &stored.order));
         let Some(order) = order else { return };
-        for (row, (input, saga)) in change.journal.iter().zip(&decided.seen) {
+        for (row, (input, status)) in change.journal.iter().zip(&decided.seen) {
             self.telemetry.transition(&Seen {
                 definition: &order.definition,
                 order: &order.order_id,
                 trace: &order.traceparent,
-                saga,
+                saga: change.saga.id,
+                status: *status,
+                started_at: change.saga.started_at,
                 input,
                 effects: &row.effects,
                 at: now,
