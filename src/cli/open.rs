@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::saga::Time;
 use crate::store::Store;
 use crate::store::postgres::{PostgresOptions, PostgresStore};
-use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::{Durability, SqliteStore};
 
 /// The data folder of `makegood dev`.
 pub(super) const DATA: &str = ".makegood";
@@ -63,7 +63,7 @@ impl Place {
         clock: Arc<dyn Clock>,
     ) -> anyhow::Result<Arc<dyn Store>> {
         match self.folder(config) {
-            Some(folder) => sqlite(&folder, clock).await,
+            Some(folder) => sqlite(&folder, clock, Durability::PowerCut).await,
             None => store(config, clock).await,
         }
     }
@@ -76,7 +76,8 @@ pub(super) async fn store(
 ) -> anyhow::Result<Arc<dyn Store>> {
     let url = config.store()?;
     if let Some(folder) = url.expose_secret().strip_prefix("sqlite:") {
-        return sqlite(Path::new(folder.trim_start_matches("//")), clock).await;
+        return sqlite(Path::new(folder.trim_start_matches("//")), clock, Durability::PowerCut)
+            .await;
     }
     let options =
         PostgresOptions { url: url.clone(), max_connections: config.database_connections };
@@ -97,10 +98,14 @@ pub(super) async fn present(store: &dyn Store, simulated: bool) -> anyhow::Resul
 }
 
 /// The store in a data folder, made where it is missing.
-pub(super) async fn sqlite(folder: &Path, clock: Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Store>> {
+pub(super) async fn sqlite(
+    folder: &Path,
+    clock: Arc<dyn Clock>,
+    durability: Durability,
+) -> anyhow::Result<Arc<dyn Store>> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("cannot make the data folder {}", folder.display()))?;
-    Ok(Arc::new(SqliteStore::open(&folder.join(FILE), clock).await?))
+    Ok(Arc::new(SqliteStore::open(&folder.join(FILE), clock, durability).await?))
 }
 
 /// The configured broker. Connects when first used.

@@ -43,6 +43,17 @@ const OPENING: &str = "opening the database file";
 /// `user_version`. Released ones never change.
 const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/sqlite/0001_tables.sql")];
 
+/// What a commit survives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// The machine losing power: every commit waits for the disk.
+    #[default]
+    PowerCut,
+    /// This process being killed at any moment. A power cut may take the last commits with it,
+    /// newest first; the file stays consistent. For what can simply be run again.
+    ProcessCrash,
+}
+
 pub struct SqliteStore {
     /// `None` when opened for reading only, or closed.
     writer: Mutex<Option<Writer>>,
@@ -55,12 +66,19 @@ impl SqliteStore {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`], also when another process has it open for writing.
-    pub async fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<SqliteStore, StoreError> {
+    pub async fn open(
+        path: &Path,
+        clock: Arc<dyn Clock>,
+        durability: Durability,
+    ) -> Result<SqliteStore, StoreError> {
         let lock = lock_beside(path)?;
         let options = options(path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full);
+            .synchronous(match durability {
+                Durability::PowerCut => SqliteSynchronous::Full,
+                Durability::ProcessCrash => SqliteSynchronous::Normal,
+            });
         let connection = SqliteConnection::connect_with(&options)
             .await
             .map_err(|error| explain(OPENING, error))?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use makegood::clock::SimulatedClock;
 use makegood::saga::Time;
 use makegood::store::postgres::{PostgresOptions, PostgresStore};
-use makegood::store::sqlite::SqliteStore;
+use makegood::store::sqlite::{Durability, SqliteStore};
 use makegood::store::{Store, StoreError};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -62,7 +62,7 @@ impl Place {
         Ok(match self {
             Place::Sqlite(_) => {
                 let clock = Arc::new(SimulatedClock::starting_at(CLOCK));
-                Arc::new(SqliteStore::open(&self.file(), clock).await?)
+                Arc::new(SqliteStore::open(&self.file(), clock, Durability::PowerCut).await?)
             }
             Place::Postgres { .. } => Arc::new(PostgresStore::connect(self.options()).await?),
         })
