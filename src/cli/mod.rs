@@ -6,6 +6,7 @@
 
 mod audit;
 mod bench;
+mod bench_store;
 mod definitions;
 mod dev;
 mod open;
