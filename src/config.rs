@@ -86,7 +86,10 @@ impl Config {
     ///
     /// # Errors
     /// The first key that is unknown or has a value it cannot have.
-    pub fn load(file: Option<&Path>, overrides: &[(&str, String)]) -> Result<Config, ConfigError> {
+    pub fn load(
+        file: Option<&Path>,
+        overrides: &[(String, String)],
+    ) -> Result<Config, ConfigError> {
         let path = file.unwrap_or(Path::new(DEFAULT_FILE));
         let source = config::File::from(path).format(config::FileFormat::Toml);
         let mut builder = config::Config::builder()
@@ -94,7 +97,7 @@ impl Config {
             .add_source(environment());
         for (key, value) in overrides {
             builder = builder
-                .set_override(*key, value.clone())
+                .set_override(key, value.clone())
                 .map_err(|error| ConfigError(error.to_string()))?;
         }
         let loaded: Config = builder

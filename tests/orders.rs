@@ -152,7 +152,7 @@ fn made_up_orders_look_like_a_shop() {
     for order in &orders {
         let payload: serde_json::Value = serde_json::from_str(order.payload.get()).unwrap();
         let placed = payload["placed_at"].as_str().unwrap();
-        let placed = makegood::fixture::calendar::parse(placed).unwrap();
+        let placed = makegood::clock::from_rfc3339(placed).unwrap();
         let lines = payload["lines"].as_array().unwrap();
         let worth: i64 = lines
             .iter()

@@ -18,12 +18,14 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::bench_store;
 use super::dev::built_in;
 use super::{End, definitions, open, print_json};
 use crate::broker::memory::MemoryBroker;
 use crate::broker::{Broker, Channel, Event, Outgoing, envelope};
 use crate::clock::{Busy, SystemClock, wait};
 use crate::config::{Config, LogFormat};
+use crate::store::Store;
 use crate::telemetry::Telemetry;
 use crate::worker::{Shutdown, Worker, shutdown, topology};
 
@@ -34,14 +36,16 @@ const LAST_COMMAND: &str = "loan.activate.v1";
 /// The third command, and the last before the courier: latency is measured until it comes.
 const DISPATCH: &str = "tms.dispatch.v1";
 /// From a dispatch to the courier's scans.
-const SCANS_AFTER: Duration = Duration::from_millis(500);
+const SCANS_AFTER: Duration = Duration::from_secs(2);
 /// How long nothing may move before the bench gives up.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Through {
-    /// The configured store and an in-process broker: the store path.
+    /// The configured store alone: load, decide, commit, with no message in sight.
     Store,
+    /// The whole worker, with an in-process broker.
+    Memory,
     /// The configured store and the configured broker.
     Broker,
 }
@@ -54,7 +58,7 @@ pub(super) struct Bench {
     #[arg(long, default_value_t = 20_000)]
     sagas: u64,
     /// Sagas under way at the same time.
-    #[arg(long, default_value_t = 4_000)]
+    #[arg(long, default_value_t = 10_000)]
     in_flight: u64,
     /// Sagas that wait for a courier meanwhile, started first and not measured.
     #[arg(long, default_value_t = 0)]
@@ -76,8 +80,8 @@ struct Result {
     commits_per_saga: f64,
     average_batch: f64,
     /// From publishing the order to its third command, in milliseconds.
-    latency_p50_ms: f64,
-    latency_p99_ms: f64,
+    latency_p50_ms: Option<f64>,
+    latency_p99_ms: Option<f64>,
 }
 
 impl Bench {
@@ -94,8 +98,13 @@ impl Bench {
             store.publish_definition(&definitions::row(&loaded, store.now().await?)).await?;
         }
         let catalog = crate::operate::definitions(&*store).await?;
+        if self.through == Through::Store {
+            let result = self.store_alone(&store).await?;
+            store.close().await;
+            return result.show(self.json);
+        }
         let (ours, theirs): (Arc<dyn Broker>, Arc<dyn Broker>) = match self.through {
-            Through::Store => {
+            Through::Store | Through::Memory => {
                 let broker = Arc::new(MemoryBroker::new(system_clock.clone()));
                 (broker.clone(), broker)
             }
@@ -123,12 +132,29 @@ impl Bench {
         stopper.drain();
         worker.await??;
         store.close().await;
-        if self.json {
-            print_json(&result)?;
-        } else {
-            println!("{}", result.table());
-        }
-        Ok(End::Good)
+        result.show(self.json)
+    }
+
+    async fn store_alone(&self, store: &Arc<dyn Store>) -> anyhow::Result<Result> {
+        let loaded = built_in()?.into_iter().next().context("there is a built-in definition")?;
+        let definition = Arc::new(loaded.definition);
+        let payload = payload("bench", 1).to_string();
+        let began = Instant::now();
+        let done = bench_store::run(store, &definition, self.sagas, &payload).await?;
+        let seconds = began.elapsed().as_secs_f64();
+        Ok(Result {
+            through: "store",
+            sagas: self.sagas,
+            in_flight: self.sagas.min(400),
+            waiting: 0,
+            seconds,
+            sagas_per_second: self.sagas as f64 / seconds,
+            transitions_per_second: done.transitions as f64 / seconds,
+            commits_per_saga: done.commits as f64 / self.sagas as f64,
+            average_batch: done.transitions as f64 / done.batches.max(1) as f64,
+            latency_p50_ms: None,
+            latency_p99_ms: None,
+        })
     }
 
     async fn measure(&self, stage: &Arc<Stage>, telemetry: &Telemetry) -> anyhow::Result<Result> {
@@ -153,13 +179,14 @@ impl Bench {
         latencies.sort_unstable();
         let quantile = |share: f64| {
             let place = (latencies.len() as f64 * share) as usize;
-            latencies.get(place).map_or(0.0, |micros| *micros as f64 / 1_000.0)
+            latencies.get(place).map(|micros| *micros as f64 / 1_000.0)
         };
         let per_saga = |count: u64| count as f64 / self.sagas as f64;
         let batches = (after.batches - before.batches).max(1);
         Ok(Result {
             through: match self.through {
                 Through::Store => "store",
+                Through::Memory => "memory",
                 Through::Broker => "broker",
             },
             sagas: self.sagas,
@@ -253,13 +280,7 @@ impl Stage {
 
     fn order(&self, kind: &str, number: u64) -> Outgoing {
         let order_id = format!("{kind}-{}-{number}", self.run);
-        let data = json!({
-            "order_id": order_id, "tenant_id": "bench", "placed_at": "2026-01-01T00:00:00Z",
-            "currency": "EUR",
-            "loan": { "loan_id": format!("L-{number}"), "amount_minor": 3871, "installments": 1 },
-            "lines": [{ "line_id": "1", "sku": "87285b34", "quantity": 1, "unit_price_minor": 3871 }],
-            "ship_to": { "postal_code": "03149", "city": "sao paulo", "region": "SP", "country": "BR" },
-        });
+        let data = payload(&order_id, number);
         self.fed().insert(order_id.clone(), Instant::now());
         let mut event = Event::new(&order_id, "/bench", "order.created.v1", &data);
         event.subject = Some(order_id);
@@ -355,10 +376,30 @@ async fn echo(stage: Arc<Stage>, participant: String, shutdown: Shutdown) {
     }
 }
 
+fn payload(order_id: &str, number: u64) -> serde_json::Value {
+    json!({
+        "order_id": order_id, "tenant_id": "bench", "placed_at": "2026-01-01T00:00:00Z",
+        "currency": "EUR",
+        "loan": { "loan_id": format!("L-{number}"), "amount_minor": 3871, "installments": 1 },
+        "lines": [{ "line_id": "1", "sku": "87285b34", "quantity": 1, "unit_price_minor": 3871 }],
+        "ship_to": { "postal_code": "03149", "city": "sao paulo", "region": "SP", "country": "BR" },
+    })
+}
+
 impl Result {
+    fn show(&self, as_json: bool) -> anyhow::Result<End> {
+        if as_json {
+            print_json(self)?;
+        } else {
+            println!("{}", self.table());
+        }
+        Ok(End::Good)
+    }
+
     fn table(&self) -> Table {
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
+        let milliseconds = |ms: Option<f64>| ms.map_or("-".to_owned(), |ms| format!("{ms:.0} ms"));
         let rows = [
             ("through", self.through.to_owned()),
             ("sagas", self.sagas.to_string()),
@@ -368,8 +409,8 @@ impl Result {
             ("transitions/s", format!("{:.0}", self.transitions_per_second)),
             ("commits per saga", format!("{:.3}", self.commits_per_saga)),
             ("average batch", format!("{:.0}", self.average_batch)),
-            ("order to third command, p50", format!("{:.0} ms", self.latency_p50_ms)),
-            ("order to third command, p99", format!("{:.0} ms", self.latency_p99_ms)),
+            ("order to third command, p50", milliseconds(self.latency_p50_ms)),
+            ("order to third command, p99", milliseconds(self.latency_p99_ms)),
         ];
         for (name, value) in rows {
             table.add_row([name.to_owned(), value]);

@@ -168,6 +168,14 @@ pub(super) async fn publish_files(store: &dyn Store, files: &[PathBuf]) -> anyho
     if matches!(end, End::Bad) {
         return Ok(end);
     }
+    publish(store, definitions).await
+}
+
+/// Publishes definitions and says which were new.
+pub(super) async fn publish(
+    store: &dyn Store,
+    definitions: Vec<LoadedDefinition>,
+) -> anyhow::Result<End> {
     for loaded in definitions {
         let row = row(&loaded, store.now().await?);
         let word = match store.publish_definition(&row).await? {
@@ -176,7 +184,7 @@ pub(super) async fn publish_files(store: &dyn Store, files: &[PathBuf]) -> anyho
         };
         println!("{} version {}: {word}", row.name, row.version);
     }
-    Ok(end)
+    Ok(End::Good)
 }
 
 pub(super) fn row(loaded: &LoadedDefinition, now: crate::saga::Time) -> DefinitionRow {

@@ -209,15 +209,17 @@ impl Dev {
             true => String::new(),
             false => format!(" --data {}", self.data.display()),
         };
+        // As it was called, so that the lines can be copied.
+        let me = std::env::args().next().unwrap_or_else(|| "makegood".to_owned());
         println!("\nNext, try");
         for (order, why) in &summary.worth_a_look {
-            println!("  makegood explain {order}{data}    # {why}");
+            println!("  {me} explain {order}{data}    # {why}");
         }
         if summary.attention > 0 {
-            println!("  makegood order list --attention{data}");
+            println!("  {me} order list --attention{data}");
         }
         if let Some((order, _)) = summary.worth_a_look.first() {
-            println!("  makegood order show {order}{data}");
+            println!("  {me} order show {order}{data}");
         }
     }
 }

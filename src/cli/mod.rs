@@ -6,6 +6,7 @@
 
 mod audit;
 mod bench;
+mod bench_store;
 mod definitions;
 mod dev;
 mod open;
@@ -30,8 +31,16 @@ struct Arguments {
     /// Configuration file; makegood.toml is read where it exists.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Sets a configuration key, such as `lanes=4`; wins over file and environment.
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE", value_parser = setting)]
+    settings: Vec<(String, String)>,
     #[command(subcommand)]
     command: Command,
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
+    Ok((key.trim().to_owned(), value.to_owned()))
 }
 
 #[derive(Debug, Subcommand)]
@@ -94,7 +103,7 @@ pub fn main() -> ExitCode {
 struct Misuse(String);
 
 async fn run(arguments: Arguments) -> anyhow::Result<End> {
-    let config = Config::load(arguments.config.as_deref(), &[])?;
+    let config = Config::load(arguments.config.as_deref(), &arguments.settings)?;
     match arguments.command {
         Command::Dev(command) => command.run(config).await,
         Command::Audit(command) => command.run(&config).await,

@@ -25,8 +25,13 @@ const REPLY_DELAY_MS: (u64, u64) = (5, 50);
 #[derive(Debug, Args)]
 pub(super) struct Participants {
     /// Orders with scripts, so that some go wrong; without, all goes well.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "count")]
     orders: Option<PathBuf>,
+    /// The scripts of this many made-up orders, as `order submit --count` makes them.
+    #[arg(long)]
+    count: Option<u64>,
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
     /// How many times faster than the world the couriers are.
     #[arg(long, default_value_t = PACE, value_parser = pace)]
     pace: f64,
@@ -52,9 +57,10 @@ impl Participants {
         if catalog.all().next().is_none() {
             anyhow::bail!("no definition is published: run `makegood migrate` first");
         }
-        let orders = match &self.orders {
-            Some(path) => read(path)?,
-            None => Vec::new(),
+        let orders = match (&self.orders, self.count) {
+            (Some(path), _) => read(path)?,
+            (None, Some(count)) => fixture::generate(count, self.seed).collect(),
+            (None, None) => Vec::new(),
         };
         let broker = open::broker(&config)?;
         let topology = topology(&catalog);
@@ -101,8 +107,16 @@ async fn declare(broker: &dyn Broker, topology: &crate::broker::Topology) {
 
 #[derive(Debug, Args)]
 pub(super) struct Submit {
-    /// Orders, one JSON object a line, bare or with scripts; `-` for standard input.
-    file: PathBuf,
+    /// Orders, one JSON object a line, bare or with scripts; `-` for standard input. Made up
+    /// where absent.
+    #[arg(conflicts_with_all = ["count", "seed"])]
+    file: Option<PathBuf>,
+    /// How many orders to make up.
+    #[arg(long, default_value_t = 100)]
+    count: u64,
+    /// Made-up orders are the same for the same seed.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
     /// Where the shop's ledger is kept; as configured otherwise.
     #[arg(long, value_name = "DIR")]
     ledgers: Option<PathBuf>,
@@ -112,7 +126,10 @@ pub(super) struct Submit {
 
 impl Submit {
     pub async fn run(self, config: &Config) -> anyhow::Result<End> {
-        let orders = read(&self.file)?;
+        let orders = match &self.file {
+            Some(path) => read(path)?,
+            None => fixture::generate(self.count, self.seed).collect(),
+        };
         let asked = orders.len() as u64;
         let clock = Arc::new(SystemClock::default());
         // Everything was paid by now: all of it goes out at once.

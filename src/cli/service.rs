@@ -6,8 +6,8 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::Args;
 
-use super::definitions::publish_files;
-use super::{End, log, open, signals};
+use super::definitions::{publish, publish_files};
+use super::{End, Misuse, log, open, signals};
 use crate::clock::{Busy, SystemClock};
 use crate::config::Config;
 use crate::http;
@@ -16,9 +16,10 @@ use crate::worker::{Worker, shutdown};
 
 #[derive(Debug, Args)]
 pub(super) struct Migrate {
-    /// Definitions to publish, besides the tables; none to publish nothing.
-    #[arg(long, value_name = "DIR", default_value = "sagas")]
-    sagas: PathBuf,
+    /// The folder of the definitions to publish; sagas/ where it exists, or else those that
+    /// come with Makegood.
+    #[arg(long, value_name = "DIR")]
+    sagas: Option<PathBuf>,
 }
 
 impl Migrate {
@@ -26,10 +27,14 @@ impl Migrate {
         let store = open::store(config, Arc::new(SystemClock::default())).await?;
         store.migrate().await?;
         println!("tables: up to date");
-        let mut files: Vec<PathBuf> = match std::fs::read_dir(&self.sagas) {
-            Ok(entries) => entries.filter_map(|entry| Some(entry.ok()?.path())).collect(),
-            Err(_) => Vec::new(),
-        };
+        let folder = self.sagas.clone().unwrap_or_else(|| PathBuf::from("sagas"));
+        if self.sagas.is_none() && !folder.is_dir() {
+            return publish(&*store, super::dev::built_in()?).await;
+        }
+        let entries = std::fs::read_dir(&folder)
+            .map_err(|error| Misuse(format!("--sagas: {}: {error}", folder.display())))?;
+        let mut files: Vec<PathBuf> =
+            entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
         files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
         files.sort();
         publish_files(&*store, &files).await

@@ -118,7 +118,8 @@ pub struct Stored {
     pub saga: Saga,
     /// Counts transitions from 1; also the fencing token.
     pub version: u32,
-    /// The coarse time at which the timer looks at it; never later than its next clock.
+    /// The coarse time at which the timer looks at it: rounded up from its next clock, or an
+    /// earlier one.
     pub due: Option<Time>,
     pub order: Arc<OrderRow>,
 }

@@ -162,7 +162,7 @@ fn the_courier_scans_when_it_happened() {
     let said = scans(json!({}), facts());
     assert_eq!(kinds(&said), [TRANSIT, DELIVERED]);
     let at: Vec<Time> = said.iter().map(|said| START + said.after).collect();
-    let fact = |name: &str| makegood::fixture::calendar::parse(facts()[name].as_str().unwrap());
+    let fact = |name: &str| makegood::clock::from_rfc3339(facts()[name].as_str().unwrap());
     assert_eq!(at, [fact("handed_over_at").unwrap(), fact("delivered_at").unwrap()]);
     assert_eq!(said[0].source, "/couriers/simulated");
 
