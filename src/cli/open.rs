@@ -19,6 +19,8 @@ use crate::store::sqlite::{Durability, SqliteStore};
 pub(super) const DATA: &str = ".makegood";
 /// The SQLite file in a data folder.
 const FILE: &str = "makegood.db";
+/// How the URL of a SQLite store begins.
+const SQLITE: &str = "sqlite:";
 
 /// Which store a command that looks at orders means.
 #[derive(Debug, clap::Args)]
@@ -74,14 +76,35 @@ pub(super) async fn store(
     config: &Config,
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<Arc<dyn Store>> {
-    let url = config.store()?;
-    if let Some(folder) = url.expose_secret().strip_prefix("sqlite:") {
-        return sqlite(Path::new(folder.trim_start_matches("//")), clock, Durability::PowerCut)
-            .await;
+    match postgres(config)? {
+        Some(options) => Ok(Arc::new(PostgresStore::connect(options).await?)),
+        None => sqlite_of(config, clock).await,
     }
-    let options =
-        PostgresOptions { url: url.clone(), max_connections: config.database_connections };
-    Ok(Arc::new(PostgresStore::connect(options).await?))
+}
+
+/// The configured store, for a worker: a database that is not there yet is waited for.
+pub(super) async fn store_to_wait_for(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<Arc<dyn Store>> {
+    match postgres(config)? {
+        Some(options) => Ok(Arc::new(PostgresStore::new(options)?)),
+        None => sqlite_of(config, clock).await,
+    }
+}
+
+/// How to reach PostgreSQL, where the store is one.
+fn postgres(config: &Config) -> anyhow::Result<Option<PostgresOptions>> {
+    let url = config.store()?;
+    let is_sqlite = url.expose_secret().starts_with(SQLITE);
+    let max_connections = config.database_connections;
+    Ok((!is_sqlite).then(|| PostgresOptions { url: url.clone(), max_connections }))
+}
+
+async fn sqlite_of(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Store>> {
+    let url = config.store()?.expose_secret();
+    let folder = url.trim_start_matches(SQLITE).trim_start_matches("//");
+    sqlite(Path::new(folder), clock, Durability::PowerCut).await
 }
 
 /// Whether a dev run has left something there.

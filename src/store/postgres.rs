@@ -46,8 +46,17 @@ impl PostgresStore {
     /// [`StoreError::Unavailable`] when nobody answers, [`StoreError::Rejected`] for a URL that
     /// is none.
     pub async fn connect(options: PostgresOptions) -> Result<PostgresStore, StoreError> {
+        let store = PostgresStore::new(options)?;
+        connection::separate(&store.options).await?;
+        Ok(store)
+    }
+
+    /// Connects when first used: for whoever waits for a database that is not there yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Rejected`] for a URL that is none.
+    pub fn new(options: PostgresOptions) -> Result<PostgresStore, StoreError> {
         let connect = connection::options(&options.url)?;
-        connection::separate(&connect).await?;
         let connections = Connections::new(connect.clone(), options.max_connections);
         Ok(PostgresStore { connections, options: connect })
     }

@@ -72,12 +72,15 @@ impl Definitions {
     /// Keeps up with what is published, until shutdown. New definitions may need new queues.
     pub async fn keep_up(self, clock: Arc<dyn Clock>, shutdown: Shutdown) {
         let work = async {
+            let mut owed = false; // new definitions whose queues could not be declared yet
             loop {
                 let _busy = clock.pause(REFRESH).await;
-                if let Ok(true) = self.refresh().await {
+                owed |= matches!(self.refresh().await, Ok(true));
+                if owed {
                     let declared = self.broker.declare(&self.topology()).await;
                     let error = declared.as_ref().err().map(|e| e as &dyn std::error::Error);
                     self.telemetry.part("topology", error);
+                    owed = declared.is_err();
                 }
             }
         };

@@ -47,6 +47,13 @@ use timers::Timers;
 const CLOCK_EVERY: Millis = Millis(30_000);
 /// How often stored sagas are counted for the gauges.
 const COUNT_EVERY: Millis = Millis(15_000);
+/// What the worker takes in, each under the name of that part of it.
+const CHANNELS: [(Channel, &str); 4] = [
+    (Channel::Orders, "orders"),
+    (Channel::Replies, "replies"),
+    (Channel::Facts, "facts"),
+    (Channel::Dead, "dead"),
+];
 /// Confirmed rows that may wait to be deleted.
 const CONFIRMED_QUEUE: usize = 4_000;
 
@@ -108,6 +115,8 @@ impl Worker {
     /// or broker that is away is waited for.
     pub async fn run(self, shutdown: Shutdown, held: Busy) -> Result<(), StoreError> {
         let Worker { store, broker, clock, telemetry, options, system_clock } = self;
+        telemetry.health.expect(&["database", "timers", "sweeper"]);
+        telemetry.health.expect(&CHANNELS.each_ref().map(|(_, part)| *part));
         let options = Arc::new(options);
         let definitions = Definitions::new(store.clone(), broker.clone(), telemetry.clone());
         prepare(&*store, &definitions, &telemetry, system_clock.as_deref(), &shutdown).await?;
@@ -235,12 +244,13 @@ impl Parts {
         let (confirmed, receiver) = tokio::sync::mpsc::channel(CONFIRMED_QUEUE);
         let (handle, queues) = Relay::channels(self.options.relays);
         for queue in queues {
-            let relay = Relay::new(
-                self.broker.clone(),
-                self.telemetry.clone(),
-                self.shutdown.clone(),
-                confirmed.clone(),
-            );
+            let relay = Relay {
+                broker: self.broker.clone(),
+                definitions: self.definitions.clone(),
+                telemetry: self.telemetry.clone(),
+                shutdown: self.shutdown.clone(),
+                confirmed: confirmed.clone(),
+            };
             flow.spawn(relay.run(queue));
         }
         (handle, receiver)
@@ -260,13 +270,7 @@ impl Parts {
             graves,
         ));
         let mut consumers = JoinSet::new();
-        let channels = [
-            (Channel::Orders, "orders"),
-            (Channel::Replies, "replies"),
-            (Channel::Facts, "facts"),
-            (Channel::Dead, "dead"),
-        ];
-        for (channel, part) in channels {
+        for (channel, part) in CHANNELS {
             let intake = Intake {
                 channel,
                 part,
