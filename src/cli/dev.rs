@@ -94,8 +94,7 @@ impl Dev {
             Some(Arc::new(catalog.get(name, version)?.definition.clone()))
         };
         let clocks_fire = self.until == Until::Settled;
-        let options =
-            auditor::AuditOptions { now: ended, may_wait: !clocks_fire, clocks_fire };
+        let options = auditor::AuditOptions { now: ended, may_wait: !clocks_fire, clocks_fire };
         let audit = auditor::audit(&*store, &definition, &ledgers, options).await?;
         let run = Run { asked, began, ended, wall, audit };
         let summary = Summary::of(&*store, run).await?;
