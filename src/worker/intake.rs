@@ -136,11 +136,9 @@ pub(super) async fn bury(
                 }
             }
         };
-        for burial in batch.drain(..).filter(|_| buried) {
-            let Burial { delivery, reason, error } = burial;
-            let source = letters.first().map_or("", |letter| letter.source.as_str());
-            telemetry.dead_letter(reason, source, &error);
-            delivery.finish();
+        for (burial, letter) in batch.drain(..).zip(&letters).filter(|_| buried) {
+            telemetry.dead_letter(burial.reason, &letter.source, &burial.error);
+            burial.delivery.finish();
         }
         telemetry.part("dead-letters", None);
     }
