@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 
 use crate::broker::Broker;
 use crate::broker::amqp::{AmqpBroker, AmqpOptions};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SimulatedClock, SystemClock};
 use crate::config::Config;
 use crate::saga::Time;
 use crate::store::Store;
@@ -44,27 +44,27 @@ impl Place {
     pub async fn look(&self, config: &Config) -> anyhow::Result<Arc<dyn Store>> {
         match self.folder(config) {
             Some(folder) => {
-                let file = folder.join(FILE);
+                holds_dev_run(&folder)?;
                 let clock = Arc::new(SystemClock::default());
-                let missing = || {
-                    format!("there is no dev run in {}: `makegood dev` makes one", folder.display())
-                };
-                anyhow::ensure!(file.exists(), missing());
-                Ok(Arc::new(SqliteStore::open_read_only(&file, clock).await?))
+                Ok(Arc::new(SqliteStore::open_read_only(&folder.join(FILE), clock).await?))
             }
             None => store(config, Arc::new(SystemClock::default())).await,
         }
     }
 
-    /// Opens it for changing something.
-    pub async fn change(
-        &self,
-        config: &Config,
-        clock: Arc<dyn Clock>,
-    ) -> anyhow::Result<Arc<dyn Store>> {
+    /// Opens it for changing something. In the folder of a dev run that happens at the
+    /// simulated time at which the run ended, not years before or after it.
+    pub async fn change(&self, config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+        let machine = || Arc::new(SystemClock::default());
         match self.folder(config) {
-            Some(folder) => sqlite(&folder, clock).await,
-            None => store(config, clock).await,
+            Some(folder) => {
+                holds_dev_run(&folder)?;
+                match latest(&folder).await? {
+                    Some(now) => sqlite(&folder, Arc::new(SimulatedClock::starting_at(now))).await,
+                    None => sqlite(&folder, machine()).await,
+                }
+            }
+            None => store(config, machine()).await,
         }
     }
 }
@@ -83,9 +83,29 @@ pub(super) async fn store(
     Ok(Arc::new(PostgresStore::connect(options).await?))
 }
 
+fn holds_dev_run(folder: &Path) -> anyhow::Result<()> {
+    let missing =
+        || format!("there is no dev run in {}: `makegood dev` makes one", folder.display());
+    anyhow::ensure!(exists(folder), missing());
+    Ok(())
+}
+
 /// Whether a dev run has left something there.
 pub(super) fn exists(folder: &Path) -> bool {
     folder.join(FILE).exists()
+}
+
+/// The time at which the dev runs in a folder have arrived, if there were any.
+pub(super) async fn latest(folder: &Path) -> anyhow::Result<Option<Time>> {
+    if !exists(folder) {
+        return Ok(None);
+    }
+    let clock = Arc::new(SimulatedClock::starting_at(Time::default()));
+    let store = sqlite(folder, clock).await?;
+    store.migrate().await?;
+    let latest = store.latest_time().await?;
+    store.close().await;
+    Ok(latest)
 }
 
 /// "Now" for ages: a dev run lives in simulated time, which stands where its journal ends.
