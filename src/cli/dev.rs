@@ -79,10 +79,10 @@ impl Dev {
         // A person watches: what happens to orders is in the summary, not in the log.
         log(&Config { log_format: LogFormat::Text, log: "error".to_owned(), ..config.clone() });
         let orders = self.read_orders()?;
-        let asked = orders.len();
+        let asked = orders.iter().map(identity).collect();
         let ledgers = self.data.join("ledgers");
         let first = orders.iter().map(|order| order.paid_at).min().unwrap_or_default();
-        let began = first.max(latest(&self.data).await?);
+        let began = first.max(open::latest(&self.data).await?.unwrap_or_default());
         let clock = SimulatedClock::starting_at(began);
         let store = open::sqlite(&self.data, Arc::new(clock.clone())).await?;
         store.migrate().await?;
@@ -217,6 +217,9 @@ impl Dev {
             true => String::new(),
             false => format!(" --data {}", self.data.display()),
         };
+        if summary.worth_a_look.is_empty() {
+            return;
+        }
         println!("\nNext, try");
         for (order, why) in &summary.worth_a_look {
             println!("  makegood explain {order}{data}    # {why}");
@@ -230,17 +233,9 @@ impl Dev {
     }
 }
 
-/// Where simulated time goes on: the latest time that an earlier run came to.
-async fn latest(folder: &Path) -> anyhow::Result<Time> {
-    if !open::exists(folder) {
-        return Ok(Time::default());
-    }
-    let clock = Arc::new(SimulatedClock::starting_at(Time::default()));
-    let store = open::sqlite(folder, clock).await?;
-    store.migrate().await?;
-    let latest = store.latest_time().await?;
-    store.close().await;
-    Ok(latest.unwrap_or_default())
+/// Tenant and order id.
+fn identity(order: &ScriptedOrder) -> (String, String) {
+    (order.tenant_id.clone(), order.order_id.clone())
 }
 
 fn progress(orders: u64) -> ProgressBar {
