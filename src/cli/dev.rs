@@ -14,14 +14,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::summary::{Run, Summary, write_report};
+use super::summary::{Run, Summary, each, write_report};
 use super::{End, Misuse, definitions, log, open, print_json};
 use crate::broker::Broker;
 use crate::broker::memory::MemoryBroker;
 use crate::catalog::{self, Catalog, LoadedDefinition};
 use crate::clock::{Clock, SimulatedClock, rfc3339};
 use crate::config::{Config, LogFormat};
-use crate::fixture::{self, ScriptedOrder, Scripts, Shop, Simulation, auditor, orders};
+use crate::fixture::{self, ScriptedOrder, Scripts, Shop, Simulation, Unheard, auditor, orders};
 use crate::saga::{Millis, Time};
 use crate::store::Store;
 use crate::telemetry::Telemetry;
@@ -36,6 +36,10 @@ const BUILT_IN: [(&str, &str); 2] = [
 const TIMER_POLL: Millis = Millis::DAY;
 /// Participants and couriers act on whole seconds, so that simulated time makes fewer stops.
 const GRAIN: Millis = Millis::SECOND;
+
+/// There in the data folder while a run is going. Found at the start, it says that the last
+/// run was killed, and whatever its broker still held was lost with it.
+const RUNNING: &str = "running";
 
 #[derive(Debug, Args)]
 pub(super) struct Dev {
@@ -86,9 +90,15 @@ impl Dev {
         let clock = SimulatedClock::starting_at(began);
         let store = open::sqlite(&self.data, Arc::new(clock.clone())).await?;
         store.migrate().await?;
+        let running = self.data.join(RUNNING);
+        let unheard = match running.exists() {
+            true => unheard(&*store, &orders).await?,
+            false => Unheard::default(),
+        };
+        std::fs::write(&running, [])?;
         let catalog = self.publish(&*store).await?;
         let watch = Instant::now();
-        let ended = self.simulate(&config, &store, &catalog, &clock, orders, &ledgers).await?;
+        let ended = self.simulate(&config, &store, &catalog, &clock, (orders, unheard)).await?;
         let wall = watch.elapsed();
         let definition = |name: &str, version: u32| {
             Some(Arc::new(catalog.get(name, version)?.definition.clone()))
@@ -102,6 +112,7 @@ impl Dev {
             write_report(&*store, path).await?;
         }
         store.close().await;
+        std::fs::remove_file(&running)?;
         if self.json {
             print_json(&summary)?;
         } else {
@@ -149,8 +160,7 @@ impl Dev {
         store: &Arc<dyn Store>,
         catalog: &Catalog,
         clock: &SimulatedClock,
-        orders: Vec<ScriptedOrder>,
-        ledgers: &Path,
+        (orders, unheard): (Vec<ScriptedOrder>, Unheard),
     ) -> anyhow::Result<Time> {
         let held = clock.busy();
         let shared: Arc<dyn Clock> = Arc::new(clock.clone());
@@ -159,20 +169,24 @@ impl Dev {
         let topology = topology(catalog);
         broker.declare(&topology).await?;
         let progress = progress(orders.len() as u64);
+        let ledgers = self.data.join("ledgers");
+        let unheard = Arc::new(unheard);
         let scripts: Arc<Scripts> = Arc::new(orders.iter().collect());
         let simulation = Simulation {
             broker: broker.clone(),
             clock: shared.clone(),
-            ledgers: ledgers.to_owned(),
+            ledgers: ledgers.clone(),
             participants: topology.participants,
             scripts,
+            unheard: unheard.clone(),
             options: fixture::Options { grain: GRAIN, ..fixture::Options::default() },
         };
         let shop = Shop {
             broker: broker.clone(),
             clock: shared.clone(),
-            ledgers: ledgers.to_owned(),
+            ledgers,
             orders,
+            unheard,
             timeline: fixture::Timeline::default(),
             fsync: false,
         };
@@ -231,6 +245,22 @@ impl Dev {
             println!("  makegood order show {order}{data}");
         }
     }
+}
+
+/// The orders of which a killed run may have lost messages: those that are not finished.
+async fn unheard(store: &dyn Store, orders: &[ScriptedOrder]) -> anyhow::Result<Unheard> {
+    let mut unheard: Unheard = orders.iter().map(identity).collect();
+    let mut unfinished = Unheard::new();
+    each(store, |stored| {
+        let order = (stored.order.tenant.clone(), stored.order.order_id.clone());
+        unheard.remove(&order);
+        if !stored.saga.status.is_final() {
+            unfinished.insert(order);
+        }
+    })
+    .await?;
+    unheard.extend(unfinished);
+    Ok(unheard)
 }
 
 /// Tenant and order id.

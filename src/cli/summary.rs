@@ -145,7 +145,7 @@ fn quantile(durations: &[u64], share: f64) -> f64 {
     found.map_or(0.0, |duration| *duration as f64 / 1_000.0)
 }
 
-async fn each(store: &dyn Store, mut look: impl FnMut(&Stored)) -> anyhow::Result<()> {
+pub(super) async fn each(store: &dyn Store, mut look: impl FnMut(&Stored)) -> anyhow::Result<()> {
     let mut after = None;
     loop {
         let page = store.list(&Filter::default(), after, PAGE).await?;
