@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 
 use crate::broker::Broker;
 use crate::broker::amqp::{AmqpBroker, AmqpOptions};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SimulatedClock, SystemClock};
 use crate::config::Config;
 use crate::saga::Time;
 use crate::store::Store;
@@ -46,27 +46,28 @@ impl Place {
     pub async fn look(&self, config: &Config) -> anyhow::Result<Arc<dyn Store>> {
         match self.folder(config) {
             Some(folder) => {
-                let file = folder.join(FILE);
+                holds_dev_run(&folder)?;
                 let clock = Arc::new(SystemClock::default());
-                let missing = || {
-                    format!("there is no dev run in {}: `makegood dev` makes one", folder.display())
-                };
-                anyhow::ensure!(file.exists(), missing());
-                Ok(Arc::new(SqliteStore::open_read_only(&file, clock).await?))
+                Ok(Arc::new(SqliteStore::open_read_only(&folder.join(FILE), clock).await?))
             }
             None => store(config, Arc::new(SystemClock::default())).await,
         }
     }
 
-    /// Opens it for changing something.
-    pub async fn change(
-        &self,
-        config: &Config,
-        clock: Arc<dyn Clock>,
-    ) -> anyhow::Result<Arc<dyn Store>> {
+    /// Opens it for changing something. In the folder of a dev run that happens at the
+    /// simulated time at which the run ended, not years before or after it.
+    pub async fn change(&self, config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+        let machine = || Arc::new(SystemClock::default());
         match self.folder(config) {
-            Some(folder) => sqlite(&folder, clock, Durability::PowerCut).await,
-            None => store(config, clock).await,
+            Some(folder) => {
+                holds_dev_run(&folder)?;
+                let clock: Arc<dyn Clock> = match latest(&folder).await? {
+                    Some(now) => Arc::new(SimulatedClock::starting_at(now)),
+                    None => machine(),
+                };
+                sqlite(&folder, clock, Durability::PowerCut).await
+            }
+            None => store(config, machine()).await,
         }
     }
 }
@@ -107,9 +108,29 @@ async fn sqlite_of(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Arc
     sqlite(Path::new(folder), clock, Durability::PowerCut).await
 }
 
+fn holds_dev_run(folder: &Path) -> anyhow::Result<()> {
+    let missing =
+        || format!("there is no dev run in {}: `makegood dev` makes one", folder.display());
+    anyhow::ensure!(exists(folder), missing());
+    Ok(())
+}
+
 /// Whether a dev run has left something there.
 pub(super) fn exists(folder: &Path) -> bool {
     folder.join(FILE).exists()
+}
+
+/// The time at which the dev runs in a folder have arrived, if there were any.
+pub(super) async fn latest(folder: &Path) -> anyhow::Result<Option<Time>> {
+    if !exists(folder) {
+        return Ok(None);
+    }
+    let clock = Arc::new(SimulatedClock::starting_at(Time::default()));
+    let store = sqlite(folder, clock, Durability::PowerCut).await?;
+    store.migrate().await?;
+    let latest = store.latest_time().await?;
+    store.close().await;
+    Ok(latest)
 }
 
 /// "Now" for ages: a dev run lives in simulated time, which stands where its journal ends.
