@@ -13,7 +13,7 @@ use super::{End, Misuse, log, open, signals};
 use crate::broker::Broker;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::fixture::{self, ScriptedOrder, Scripts, Shop, Simulation, Timeline, Unheard, orders};
+use crate::fixture::{self, ScriptedOrder, Scripts, Shop, Simulation, Timeline, orders};
 use crate::saga::{Millis, Time};
 use crate::worker::{shutdown, topology};
 
@@ -85,7 +85,7 @@ impl Participants {
             ledgers: self.ledgers.unwrap_or(config.ledgers),
             participants: topology.participants,
             scripts: Arc::new(orders.iter().collect::<Scripts>()),
-            unheard: Unheard::default(), // a real broker keeps what it confirmed
+            unheard: Arc::default(), // a real broker keeps what it confirmed
             options: fixture::Options {
                 timeline: Timeline { origin, start: clock.now(), pace: self.pace },
                 reply_delay: (slower(REPLY_DELAY_MS.0), slower(REPLY_DELAY_MS.1)),
@@ -138,7 +138,7 @@ impl Submit {
         let timeline = Timeline { origin: latest, start: clock.now(), pace: 1.0 };
         let ledgers = self.ledgers.unwrap_or_else(|| config.ledgers.clone());
         let broker = open::broker(config)?;
-        let unheard = Unheard::default(); // a real broker keeps what it confirmed
+        let unheard = Arc::default(); // a real broker keeps what it confirmed
         let shop =
             Shop { broker: broker.clone(), clock, ledgers, orders, timeline, fsync: true, unheard };
         let shop = shop.open()?;
