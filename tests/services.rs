@@ -34,7 +34,7 @@ use libtest_mimic::{Arguments, Completion, Trial};
 const PATIENCE: Duration = Duration::from_secs(240);
 /// Cases at the same time. They mostly wait for couriers and leases; each may have a database
 /// and a broker of its own in memory.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 5;
 
 type Case = (&'static str, fn() -> Pin<Box<dyn Future<Output = ()>>>);
 

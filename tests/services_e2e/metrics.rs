@@ -22,13 +22,15 @@ pub async fn prometheus_reads_the_metrics() {
     let prometheus = Instance::start("prometheus", "e2e", &[&target]).await;
     stage.submit(1).await;
     stage.ends_well(0).await;
+    let ours = format!("instance=\"127.0.0.1:{}\"", worker.port);
     for query in [
-        "sum(makegood_sagas_finished_total{job=\"makegood\"}) == 20",
-        "sum(makegood_saga_duration_seconds_count) == 20",
-        "sum(makegood_sagas{status=\"completed\"}) > 0",
-        "min(makegood_connected) == 1",
-        "sum(makegood_commit_duration_seconds_bucket{le=\"+Inf\"}) > 0",
+        format!("sum(makegood_sagas_finished_total{{{ours}}}) == 20"),
+        format!("sum(makegood_saga_duration_seconds_count{{{ours}}}) == 20"),
+        format!("sum(makegood_sagas{{status=\"completed\", {ours}}}) > 0"),
+        format!("min(makegood_connected{{{ours}}}) == 1"),
+        format!("sum(makegood_commit_duration_seconds_bucket{{le=\"+Inf\", {ours}}}) > 0"),
     ] {
+        let query = query.as_str();
         until(query, SCRAPED, async || {
             let answer = prometheus.tell("query", &[query]).await;
             let answer: Value = serde_json::from_str(&answer).expect("JSON");
