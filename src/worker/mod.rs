@@ -12,6 +12,7 @@
 
 mod backoff;
 mod batch;
+mod burial;
 mod definitions;
 mod delivery;
 mod inputs;
@@ -34,9 +35,10 @@ use crate::store::{Store, StoreError};
 use crate::telemetry::Telemetry;
 
 use backoff::Backoff;
+use burial::Graveyard;
 use definitions::Definitions;
 pub use definitions::{read as read_definitions, topology};
-use intake::{Intake, burial_channel, bury};
+use intake::Intake;
 use lane::{Lane, Lanes};
 pub use relay::UNCLAIMED;
 use relay::{Relay, Sweeper, tidy_up};
@@ -184,6 +186,7 @@ impl Parts {
                 relay: relay_handle.clone(),
                 timers: timer_handle.clone(),
                 options: self.options.clone(),
+                graveyard: self.graveyard(),
                 shutdown: self.shutdown.clone(),
             };
             flow.spawn(lane.run(queue));
@@ -228,6 +231,15 @@ impl Parts {
         self.broker.close().await;
     }
 
+    fn graveyard(&self) -> Graveyard {
+        Graveyard {
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            telemetry: self.telemetry.clone(),
+            shutdown: self.shutdown.clone(),
+        }
+    }
+
     fn start_relays(
         &self,
         flow: &mut JoinSet<()>,
@@ -251,14 +263,8 @@ impl Parts {
         lanes: &Lanes,
         flow: &mut JoinSet<()>,
     ) -> JoinSet<Option<Box<dyn Consumer>>> {
-        let (burial, graves) = burial_channel();
-        flow.spawn(bury(
-            self.store.clone(),
-            self.clock.clone(),
-            self.telemetry.clone(),
-            self.shutdown.clone(),
-            graves,
-        ));
+        let (burial, graves) = burial::channel();
+        flow.spawn(self.graveyard().run(graves));
         let mut consumers = JoinSet::new();
         let channels = [
             (Channel::Orders, "orders"),

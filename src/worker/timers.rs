@@ -155,7 +155,7 @@ impl Timers {
             for saga in claimed {
                 let what = What::Input(Input::Clock);
                 let _busy = self.clock.busy();
-                self.lanes.send(Item { saga, what, delivery: None, _busy }).await;
+                self.lanes.send(vec![Item { saga, what, delivery: None, _busy }]).await;
             }
         }
     }
