@@ -148,11 +148,13 @@ impl Lane {
                 decide(&desk, group, stored.get(&group.saga), &for_group(group, parked))
             };
             let decided: Vec<Decided> = groups.iter().map(of).collect();
+            if decided.iter().all(|decided| decided.unknown_definition.is_none()) {
+                return decided;
+            }
             // A version published a moment ago by somebody else: look it up and decide again.
-            let unknown = decided.iter().find_map(|decided| decided.unknown_definition.clone());
-            match unknown {
-                Some((name, version)) if self.definitions.learn(&name, version).await => {}
-                _ => return decided,
+            self.definitions.learn(&self.shutdown).await;
+            if Arc::ptr_eq(&catalog, &self.definitions.current()) {
+                return decided;
             }
         }
     }
@@ -376,11 +378,11 @@ impl Lane {
         loop {
             match attempt().await {
                 Err(error) if error.is_transient() && !self.shutdown.is_abandoned() => {
-                    self.telemetry.part("database", Some(&error));
+                    self.telemetry.part(super::DATABASE, Some(&error));
                     backoff.wait().await;
                 }
                 result => {
-                    self.telemetry.part("database", None);
+                    self.telemetry.part(super::DATABASE, None);
                     return result;
                 }
             }

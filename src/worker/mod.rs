@@ -23,6 +23,7 @@ mod relay;
 mod shutdown;
 mod timers;
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +46,15 @@ use relay::{Relay, Sweeper, tidy_up};
 pub use shutdown::{Shutdown, Stopper, shutdown};
 use timers::Timers;
 
+/// What is taken in, and what each is called among the parts of the worker.
+const CHANNELS: [(Channel, &str); 4] = [
+    (Channel::Orders, "orders"),
+    (Channel::Replies, "replies"),
+    (Channel::Facts, "facts"),
+    (Channel::Dead, "dead"),
+];
+/// The part that says whether the database can be worked with.
+const DATABASE: &str = "database";
 /// How often the worker's clock is set by the database's.
 const CLOCK_EVERY: Millis = Millis(30_000);
 /// How often stored sagas are counted for the gauges.
@@ -111,6 +121,9 @@ impl Worker {
     pub async fn run(self, shutdown: Shutdown, held: Busy) -> Result<(), StoreError> {
         let Worker { store, broker, clock, telemetry, options, system_clock } = self;
         let options = Arc::new(options);
+        for part in [DATABASE].into_iter().chain(CHANNELS.map(|(_, part)| part)) {
+            telemetry.health.expect(part);
+        }
         let definitions = Definitions::new(store.clone(), broker.clone(), telemetry.clone());
         prepare(&*store, &definitions, &telemetry, system_clock.as_deref(), &shutdown).await?;
         if shutdown.is_stopping() {
@@ -143,11 +156,11 @@ async fn prepare(
     while !shutdown.is_stopping() {
         match ready().await {
             Ok(()) => {
-                telemetry.part("database", None);
+                telemetry.part(DATABASE, None);
                 return Ok(());
             }
             Err(error) if error.is_transient() => {
-                telemetry.part("database", Some(&error));
+                telemetry.part(DATABASE, Some(&error));
                 tokio::select! {
                     () = backoff.wait() => {}
                     () = shutdown.stopped() => {}
@@ -221,7 +234,12 @@ impl Parts {
             flow.spawn(keep_time(store, system_clock, self.shutdown.clone()));
         }
         drop(timer_handle);
-        self.shutdown.stopped().await;
+        tokio::select! {
+            () = self.shutdown.stopped() => {}
+            // Parts end only when told to. A worker that lacks one is better dead than half alive.
+            Some(Err(broken)) = flow.join_next() => resume_unwind(broken.into_panic()),
+            Some(Err(broken)) = consumers.join_next() => resume_unwind(broken.into_panic()),
+        }
         let mut kept = Vec::new();
         while let Some(consumer) = consumers.join_next().await {
             kept.extend(consumer.ok().flatten());
@@ -266,13 +284,7 @@ impl Parts {
         let (burial, graves) = burial::channel();
         flow.spawn(self.graveyard().run(graves));
         let mut consumers = JoinSet::new();
-        let channels = [
-            (Channel::Orders, "orders"),
-            (Channel::Replies, "replies"),
-            (Channel::Facts, "facts"),
-            (Channel::Dead, "dead"),
-        ];
-        for (channel, part) in channels {
+        for (channel, part) in CHANNELS {
             let intake = Intake {
                 channel,
                 part,

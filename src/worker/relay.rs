@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::message::Posting;
 use super::{Backoff, Shutdown};
-use crate::broker::{Broker, Event, Outgoing, PublishError};
+use crate::broker::{Broker, Event, Link, Outgoing, PublishError};
 use crate::clock::{Busy, Clock};
 use crate::saga::{Millis, Time};
 use crate::store::{OutboxKey, OutboxRow, Store};
@@ -88,14 +88,17 @@ impl Relay {
         }
     }
 
-    /// Publishes once. What nobody confirmed comes back, to be sent again at once; what the
-    /// broker has no place for stays in the outbox, for the sweeper.
+    /// Publishes once. What nobody confirmed comes back, to be sent again at once, and all of it
+    /// while the broker takes nothing in: then lanes and intake wait as well. What the broker
+    /// has no place for (one queue is full, or missing) stays in the outbox, for the sweeper, so
+    /// that one participant does not hold up the others.
     async fn publish(&self, posted: Vec<Posted>) -> Vec<Posted> {
         let (messages, rest): (Vec<Outgoing>, Vec<(OutboxKey, Busy)>) = posted
             .into_iter()
             .map(|posted| (posted.posting.message, (posted.posting.key, posted.busy)))
             .unzip();
         let answers = self.broker.publish(&messages).await;
+        let is_blocked = self.broker.status().publishing == Link::Blocked;
         let mut left = Vec::new();
         let mut trouble = None;
         for ((message, (key, busy)), answer) in messages.into_iter().zip(rest).zip(answers) {
@@ -107,10 +110,10 @@ impl Relay {
                 Err(PublishError::Unroutable) => {
                     self.telemetry.publish_failed("unroutable", &message.event.kind);
                 }
-                Err(PublishError::Refused) => {
+                Err(PublishError::Refused) if !is_blocked => {
                     self.telemetry.publish_failed("refused", &message.event.kind);
                 }
-                Err(error @ PublishError::Unknown(_)) => {
+                Err(error @ (PublishError::Refused | PublishError::Unknown(_))) => {
                     trouble.get_or_insert(error);
                     left.push(Posted { posting: Posting { key, message }, busy });
                 }
@@ -141,10 +144,11 @@ pub(super) async fn tidy_up(
         let mut keys: Vec<OutboxKey> = batch.iter().map(|(key, _)| *key).collect();
         keys.sort_unstable(); // the same order in every worker: no deadlocks
         let mut backoff = Backoff::default();
+        // What is not deleted is published again, which is allowed, and deleted then.
         while let Err(error) = store.delete_outbox(&keys).await {
             telemetry.part("outbox", Some(&error));
-            if !error.is_transient() || shutdown.is_abandoned() {
-                break;
+            if shutdown.is_abandoned() {
+                return;
             }
             backoff.wait().await;
         }
