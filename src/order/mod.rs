@@ -7,4 +7,4 @@
 mod card;
 mod payload;
 
-pub use payload::{InvalidOrder, Loan, MAX_ID_CHARS, MAX_LINES, Order};
+pub use payload::{InvalidOrder, Loan, MAX_ID_CHARS, MAX_LINES, Order, is_id};

@@ -126,7 +126,9 @@ fn id(object: &Map<String, Value>, path: &str, key: &str) -> Result<String, Inva
     Err(invalid(&format!("{path}{key}"), problem))
 }
 
-fn is_id(id: &str) -> bool {
+/// Whether this can be the id of an order, a tenant, a loan or an article.
+#[must_use]
+pub fn is_id(id: &str) -> bool {
     (1..=MAX_ID_CHARS).contains(&id.chars().count()) && !id.chars().any(char::is_control)
 }
 

@@ -147,7 +147,8 @@ pub struct Change {
     pub from_version: u32,
     /// With `from_version` 0: the order, else `None`.
     pub order: Option<Arc<OrderRow>>,
-    /// The transitions, oldest first; the last one's version is the new version.
+    /// The transitions, oldest first; the last one's version is the new version. Empty when the
+    /// change is only that parked letters leave.
     pub journal: Vec<JournalRow>,
     pub due: Option<Time>,
     pub outbox: Vec<OutboxRow>,

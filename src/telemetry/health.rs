@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-/// What is wrong with a part that has not yet said how it is.
-const NOT_YET: &str = "not started yet";
+const STARTING: &str = "starting";
 
 /// The parts on which readiness depends, each with what is wrong with it, if anything.
 #[derive(Debug, Default)]
@@ -13,12 +12,10 @@ pub struct Health {
 }
 
 impl Health {
-    /// Names parts on which readiness will depend, before any of them has begun.
-    pub fn expect(&self, parts: &[&'static str]) {
-        let mut known = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        for part in parts {
-            known.entry(part).or_insert_with(|| Some(NOT_YET.to_owned()));
-        }
+    /// A part that must be well before anything is ready, and of which nothing is known yet.
+    pub fn expect(&self, part: &'static str) {
+        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.entry(part).or_insert_with(|| Some(STARTING.to_owned()));
     }
 
     /// Notes the state of a part; true when that is news.
@@ -26,7 +23,8 @@ impl Health {
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         let was_well = matches!(parts.get(part), Some(None));
         let is_well = trouble.is_none();
-        let is_first = parts.get(part).is_none_or(|t| t.as_deref() == Some(NOT_YET));
+        let before = parts.get(part);
+        let is_first = before.is_none_or(|before| before.as_deref() == Some(STARTING));
         let news = is_first || was_well != is_well;
         parts.insert(part, trouble);
         news
@@ -37,5 +35,22 @@ impl Health {
     pub fn report(&self) -> (bool, BTreeMap<&'static str, Option<String>>) {
         let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner).clone();
         (!parts.is_empty() && parts.values().all(Option::is_none), parts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_ready_only_when_every_expected_part_is_known_to_be_well() {
+        let health = Health::default();
+        assert!(!health.report().0, "nothing is known");
+        health.expect("orders");
+        assert!(health.set("database", None), "news");
+        assert!(!health.report().0, "orders are not taken in yet");
+        assert!(health.set("orders", Some("no broker".to_owned())), "news");
+        assert!(!health.set("orders", Some("still none".to_owned())));
+        assert!(health.set("orders", None) && health.report().0);
     }
 }

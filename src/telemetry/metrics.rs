@@ -225,6 +225,12 @@ impl Telemetry {
         tracing::error!(name, version, "a published definition cannot be read by this version");
     }
 
+    /// A clock of this saga is due and cannot be dealt with; it is tried again.
+    #[allow(clippy::unused_self)] // an event like the others, only logged
+    pub fn clock_refused(&self, saga: SagaId, reason: &str, error: &str) {
+        tracing::error!(%saga, reason, error, "a saga's clock cannot be dealt with");
+    }
+
     pub fn received(&self, channel: &str, messages: usize) {
         self.received.with_label_values(&[channel]).inc_by(messages as u64);
     }

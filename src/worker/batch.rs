@@ -21,16 +21,23 @@ pub(super) struct Group {
     pub items: Vec<Item>,
     /// Dead letters as which its messages were parked in an earlier round.
     pub parked: Vec<Uuid>,
+    /// The items went in with an earlier round; only what was parked is still to be taken in.
+    pub settled: bool,
 }
 
 impl Group {
-    /// Every item, refused for the same reason.
+    /// The items that are still to be decided.
+    fn open(&self) -> impl Iterator<Item = (usize, &Item)> {
+        self.items.iter().enumerate().filter(|_| !self.settled)
+    }
+
+    /// Every open item, refused for the same reason.
     pub fn refuse_all(
         &self,
         reason: &'static str,
         error: &str,
     ) -> Vec<(usize, &'static str, String)> {
-        (0..self.items.len()).map(|item| (item, reason, error.to_owned())).collect()
+        self.open().map(|(item, _)| item).map(|item| (item, reason, error.to_owned())).collect()
     }
 }
 
@@ -40,7 +47,8 @@ pub(super) fn group(items: Vec<Item>) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for item in items {
         let place = *places.entry(item.saga).or_insert_with(|| {
-            groups.push(Group { saga: item.saga, items: Vec::new(), parked: Vec::new() });
+            let saga = item.saga;
+            groups.push(Group { saga, items: Vec::new(), parked: Vec::new(), settled: false });
             groups.len() - 1
         });
         groups[place].items.push(item);
@@ -94,6 +102,10 @@ pub(super) fn decide(
                 decided.unknown_definition = Some((definition.clone(), *definition_version));
                 return decided;
             };
+            if stored.saga.steps.len() != known.definition.steps().len() {
+                decided.refused = group.refuse_all("unreadable-saga", OTHER_STEPS);
+                return decided;
+            }
             (known.clone(), stored.order.clone(), stored.version, stored.saga.clone(), stored.due)
         }
         (None, Some((definition, order))) => {
@@ -127,6 +139,8 @@ pub(super) fn decide(
 const NO_SAGA: &str =
     "there is no saga for it: its order was never taken in, or is still on its way";
 
+const OTHER_STEPS: &str = "its stored state has other steps than its definition: it was damaged";
+
 struct Written<'a> {
     group: &'a Group,
     from_version: u32,
@@ -140,9 +154,10 @@ struct Written<'a> {
 
 fn finish(desk: &Desk<'_>, decided: &mut Decided, written: Written<'_>) {
     let Written { group, from_version, saga, version, journal, order, due, revived } = written;
-    let clock_fired = group.items.iter().any(|item| *item.what.input() == Input::Clock);
+    let clock_fired = group.open().any(|(_, item)| *item.what.input() == Input::Clock);
     let next = saga.next_clock();
-    if version == from_version {
+    // A parked message that changes nothing any more still leaves the dead letters.
+    if version == from_version && revived.is_empty() {
         if clock_fired {
             decided.reschedule = Some((saga.id, version, timers::bucket(next)));
         }
@@ -176,17 +191,14 @@ impl Run<'_> {
     /// Takes the start first, then what was parked for this order, then the rest.
     fn all(&mut self, group: &Group, parked: &[DeadLetter]) -> Vec<Uuid> {
         let is_start = |item: &Item| matches!(item.what, What::Start { .. });
-        let is_new = self.saga.status == Status::Created;
         let mut revived = group.parked.clone();
-        for (index, item) in group.items.iter().enumerate().filter(|(_, item)| is_start(item)) {
+        for (index, item) in group.open().filter(|(_, item)| is_start(item)) {
             self.one(index, item);
         }
-        if is_new {
-            for letter in parked {
-                revived.extend(self.revive(letter));
-            }
+        for letter in parked {
+            revived.extend(self.revive(letter));
         }
-        for (index, item) in group.items.iter().enumerate().filter(|(_, item)| !is_start(item)) {
+        for (index, item) in group.open().filter(|(_, item)| !is_start(item)) {
             self.one(index, item);
         }
         revived

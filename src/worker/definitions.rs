@@ -20,7 +20,15 @@ pub(super) struct Definitions {
     store: Arc<dyn Store>,
     broker: Arc<dyn Broker>,
     telemetry: Arc<Telemetry>,
-    current: Arc<watch::Sender<Arc<Catalog>>>,
+    current: Arc<watch::Sender<Known>>,
+}
+
+/// What was read last.
+#[derive(Default)]
+struct Known {
+    catalog: Arc<Catalog>,
+    /// Published versions, those that cannot be read included.
+    published: usize,
 }
 
 impl Definitions {
@@ -30,38 +38,39 @@ impl Definitions {
         broker: Arc<dyn Broker>,
         telemetry: Arc<Telemetry>,
     ) -> Definitions {
-        let (current, _) = watch::channel(Arc::new(Catalog::default()));
+        let (current, _) = watch::channel(Known::default());
         Definitions { store, broker, telemetry, current: Arc::new(current) }
     }
 
     pub fn current(&self) -> Arc<Catalog> {
-        self.current.borrow().clone()
+        self.current.borrow().catalog.clone()
     }
 
-    /// Reads all published definitions. True when there are new ones.
-    pub async fn refresh(&self) -> Result<bool, StoreError> {
+    /// Reads all published definitions.
+    pub async fn refresh(&self) -> Result<(), StoreError> {
         let rows = self.store.definitions().await?;
-        if rows.len() == self.current().all().count() {
-            return Ok(false); // published versions never change, so their number tells
+        let published = rows.len();
+        if published == self.current.borrow().published {
+            return Ok(()); // published versions never change, so their number tells
         }
         let (catalog, unreadable) = read(&rows);
         for row in unreadable {
             self.telemetry.unusable_definition(&row.name, row.version);
         }
-        self.current.send_replace(Arc::new(catalog));
-        Ok(true)
+        self.current.send_replace(Known { catalog: Arc::new(catalog), published });
+        Ok(())
     }
 
-    /// Looks whether a version that a saga needs has been published. True when it has.
-    pub async fn learn(&self, name: &str, version: u32) -> bool {
+    /// Looks for versions that a saga needs and this worker does not know, for as long as the
+    /// database is away.
+    pub async fn learn(&self, shutdown: &Shutdown) {
         let mut backoff = Backoff::default();
         while let Err(error) = self.refresh().await {
-            if !error.is_transient() {
-                return false;
+            if !error.is_transient() || shutdown.is_abandoned() {
+                return;
             }
             backoff.wait().await;
         }
-        self.current().get(name, version).is_some()
     }
 
     /// What the broker must have for these definitions.
@@ -69,18 +78,26 @@ impl Definitions {
         topology(&self.current())
     }
 
-    /// Keeps up with what is published, until shutdown. New definitions may need new queues.
+    /// Keeps up with what is published, until shutdown. New definitions may need new queues:
+    /// these are asked for until they are there.
     pub async fn keep_up(self, clock: Arc<dyn Clock>, shutdown: Shutdown) {
+        let mut declared = self.topology(); // by intake, before it takes anything
         let work = async {
             let mut owed = false; // new definitions whose queues could not be declared yet
             loop {
                 let _busy = clock.pause(REFRESH).await;
-                owed |= matches!(self.refresh().await, Ok(true));
-                if owed {
-                    let declared = self.broker.declare(&self.topology()).await;
-                    let error = declared.as_ref().err().map(|e| e as &dyn std::error::Error);
-                    self.telemetry.part("topology", error);
-                    owed = declared.is_err();
+                // A database that is away is noticed by others; a lane may have learned.
+                let _ = self.refresh().await;
+                let needed = self.topology();
+                if needed == declared {
+                    continue;
+                }
+                match self.broker.declare(&needed).await {
+                    Ok(()) => {
+                        self.telemetry.part("topology", None);
+                        declared = needed;
+                    }
+                    Err(error) => self.telemetry.part("topology", Some(&error)),
                 }
             }
         };

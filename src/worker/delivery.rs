@@ -1,11 +1,11 @@
 //! A message that came in, until everything it caused is stored.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use uuid::Uuid;
 
-use crate::broker::{Incoming, Ticket};
+use crate::broker::{Event, Incoming, Ticket};
 use crate::saga::{EventId, Time};
 use crate::store::DeadLetter;
 
@@ -25,6 +25,8 @@ pub(super) struct Delivery {
     /// How many inputs found no saga to go to.
     homeless: AtomicUsize,
     inputs: usize,
+    /// It waits among the dead letters for its order.
+    parked: AtomicBool,
 }
 
 impl Delivery {
@@ -42,6 +44,7 @@ impl Delivery {
             open: AtomicUsize::new(inputs),
             homeless: AtomicUsize::new(0),
             inputs,
+            parked: AtomicBool::new(false),
         })
     }
 
@@ -58,6 +61,18 @@ impl Delivery {
     /// message is parked until its order comes.
     pub fn is_homeless(&self) -> bool {
         self.homeless.fetch_add(1, Ordering::AcqRel) + 1 == self.inputs
+    }
+
+    /// The letter in which this message waits for its order.
+    pub fn park(&self, error: &str, now: Time) -> DeadLetter {
+        self.parked.store(true, Ordering::Release);
+        self.letter(DeadLetter::UNKNOWN_ORDER, error, now)
+    }
+
+    /// The id of the letter in which it was parked, if it was.
+    pub fn parked_as(&self) -> Option<Uuid> {
+        let parked = self.parked.load(Ordering::Acquire);
+        parked.then(|| letter_id(&self.source, &self.body, &self.headers))
     }
 
     /// The dead letter that this message becomes.
@@ -91,6 +106,17 @@ pub(super) struct Named {
     pub id: Option<String>,
     pub tenant: Option<String>,
     pub order_id: Option<String>,
+}
+
+impl Named {
+    /// By its envelope.
+    pub fn by(event: &Event) -> Named {
+        Named {
+            id: Some(event.id.clone()),
+            tenant: event.tenantid.clone(),
+            order_id: event.subject.clone(),
+        }
+    }
 }
 
 /// The same bytes from the same place are the same letter, so a redelivery makes no second.

@@ -10,7 +10,7 @@ use super::delivery::{Delivery, Named};
 use crate::broker::{Channel, Event, Incoming, envelope};
 use crate::catalog::{Catalog, LoadedDefinition};
 use crate::clock::Busy;
-use crate::order::Order;
+use crate::order::{Order, is_id};
 use crate::saga::{CommandId, EventId, FactSeen, Input, Outcome, ProbeState, Reply, SagaId, Time};
 use crate::store::OrderRow;
 
@@ -74,7 +74,11 @@ pub(super) fn read(incoming: Incoming, catalog: &Catalog, max_bytes: usize, now:
             Some("delivery_limit") => "delivery-limit",
             _ => "dead-lettered-by-broker",
         };
-        let delivery = Delivery::new(incoming, 1, Named::default());
+        let named = match envelope::decode(&incoming.body, &incoming.headers, max_bytes) {
+            Ok(event) => Named::by(&event),
+            Err(_) => Named::default(),
+        };
+        let delivery = Delivery::new(incoming, 1, named);
         return Read::Dead { delivery, reason, error };
     }
     let event = match envelope::decode(&incoming.body, &incoming.headers, max_bytes) {
@@ -84,11 +88,7 @@ pub(super) fn read(incoming: Incoming, catalog: &Catalog, max_bytes: usize, now:
             return Read::Dead { delivery, reason: malformed.reason, error: malformed.detail };
         }
     };
-    let mut named = Named {
-        id: Some(event.id.clone()),
-        tenant: event.tenantid.clone(),
-        order_id: event.subject.clone(),
-    };
+    let mut named = Named::by(&event);
     let understood = match incoming.channel {
         Channel::Orders => order_event(&event, catalog, now, &mut named),
         Channel::Facts => fact(&event, catalog, &mut named),
@@ -214,10 +214,18 @@ fn about(event: &Event, named: &mut Named) -> Result<(String, String), Unusable>
     let data = event.data.as_ref().map_or("{}", |data| data.get());
     let About { tenant_id, order_id } = serde_json::from_str(data)
         .map_err(|error| unusable("wrong-schema", format!("in its data: {error}")))?;
-    named.tenant = tenant_id.or_else(|| event.tenantid.clone());
-    named.order_id = order_id.or_else(|| event.subject.clone());
-    match (&named.tenant, &named.order_id) {
-        (Some(tenant), Some(order_id)) => Ok((tenant.clone(), order_id.clone())),
+    let tenant = tenant_id.or_else(|| event.tenantid.clone());
+    let order_id = order_id.or_else(|| event.subject.clone());
+    match (tenant, order_id) {
+        (Some(tenant), Some(order_id)) if is_id(&tenant) && is_id(&order_id) => {
+            named.tenant = Some(tenant.clone());
+            named.order_id = Some(order_id.clone());
+            Ok((tenant, order_id))
+        }
+        (Some(_), Some(_)) => {
+            // No order has such ids, and no index would take them.
+            Err(unusable("wrong-schema", "its tenant_id or order_id can be none"))
+        }
         _ => Err(unusable(
             "wrong-schema",
             "it does not say which order it is about: tenant_id and order_id are needed",

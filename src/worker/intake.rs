@@ -7,20 +7,17 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::burial::Burial;
 use super::definitions::Definitions;
-use super::delivery::Delivery;
 use super::inputs::{Read, read};
 use super::lane::Lanes;
 use super::{Backoff, Options, Shutdown};
 use crate::broker::{Broker, BrokerError, Channel, Consumer};
 use crate::clock::Clock;
-use crate::store::{DeadLetter, Store};
 use crate::telemetry::Telemetry;
 
 /// How many messages are taken from a channel at once.
 const MAX_RECEIVE: usize = 500;
-/// How many unusable messages may wait to be written down.
-const BURIAL_QUEUE: usize = 500;
 
 pub(super) struct Intake {
     pub channel: Channel,
@@ -83,9 +80,7 @@ impl Intake {
             for incoming in received {
                 match read(incoming, &catalog, self.options.max_message_bytes, now) {
                     Read::Items(items) => {
-                        for item in items {
-                            self.lanes.send(item).await;
-                        }
+                        self.lanes.send(items).await;
                     }
                     Read::Irrelevant(delivery) => {
                         self.telemetry.ignored("irrelevant");
@@ -98,48 +93,5 @@ impl Intake {
                 }
             }
         }
-    }
-}
-
-/// A message that cannot be processed, on its way to the dead letters.
-pub(super) struct Burial {
-    delivery: Arc<Delivery>,
-    reason: &'static str,
-    error: String,
-}
-
-pub(super) fn burial_channel() -> (mpsc::Sender<Burial>, mpsc::Receiver<Burial>) {
-    mpsc::channel(BURIAL_QUEUE)
-}
-
-/// Writes dead letters, as many at once as have gathered, and acknowledges them after commit.
-pub(super) async fn bury(
-    store: Arc<dyn Store>,
-    clock: Arc<dyn Clock>,
-    telemetry: Arc<Telemetry>,
-    shutdown: Shutdown,
-    mut queue: mpsc::Receiver<Burial>,
-) {
-    let mut batch = Vec::new();
-    while queue.recv_many(&mut batch, BURIAL_QUEUE).await > 0 {
-        let now = clock.now();
-        let letter = |burial: &Burial| burial.delivery.letter(burial.reason, &burial.error, now);
-        let letters: Vec<DeadLetter> = batch.iter().map(letter).collect();
-        let mut backoff = Backoff::default();
-        let buried = loop {
-            match store.bury(&letters).await {
-                Ok(()) => break true,
-                Err(_) if shutdown.is_abandoned() => break false,
-                Err(error) => {
-                    telemetry.part("dead-letters", Some(&error));
-                    backoff.wait().await;
-                }
-            }
-        };
-        for (burial, letter) in batch.drain(..).zip(&letters).filter(|_| buried) {
-            telemetry.dead_letter(burial.reason, &letter.source, &burial.error);
-            burial.delivery.finish();
-        }
-        telemetry.part("dead-letters", None);
     }
 }

@@ -1,8 +1,10 @@
 //! A lane: takes all that waits, loads those sagas at once, decides each in memory, commits
 //! all in one transaction, and only then acknowledges.
 //!
-//! A saga always goes through the same lane of a worker, so a worker never races itself. It
-//! may race another worker: the store's fencing tells, and the saga is loaded and decided anew.
+//! A saga goes through the same lane of a worker, so a worker hardly ever races itself. It may
+//! race another worker: the store's fencing tells, and the saga is loaded and decided anew. A
+//! message that concerns several sagas goes through one lane whole, so that all of them are
+//! loaded in one query and stored in one transaction: nobody ever sees half of an order's sagas.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -10,37 +12,39 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::batch::{Decided, Desk, Group, decide, group};
+use super::burial::Graveyard;
 use super::definitions::Definitions;
 use super::inputs::{Item, What};
 use super::relay::{Posted, RelayHandle};
 use super::timers::TimerHandle;
 use super::{Backoff, Options, Shutdown};
 use crate::clock::Clock;
-use crate::saga::{Ignored, SagaId, Time};
+use crate::saga::{Ignored, Refusal, SagaId, Time};
 use crate::store::{Change, DeadLetter, Store, StoreError, Stored, Written};
 use crate::telemetry::{Seen, Telemetry};
 
-/// How many inputs may wait for a lane; beyond that intake waits, and with it the broker.
+/// How many messages may wait for a lane; beyond that intake waits, and with it the broker.
 const QUEUE: usize = 1_000;
 
 /// The way to the lanes.
 #[derive(Debug, Clone)]
-pub(super) struct Lanes(Arc<[mpsc::Sender<Item>]>);
+pub(super) struct Lanes(Arc<[mpsc::Sender<Vec<Item>>]>);
 
 impl Lanes {
-    pub fn new(count: usize) -> (Lanes, Vec<mpsc::Receiver<Item>>) {
+    pub fn new(count: usize) -> (Lanes, Vec<mpsc::Receiver<Vec<Item>>>) {
         let (senders, receivers): (Vec<_>, Vec<_>) =
             (0..count).map(|_| mpsc::channel(QUEUE)).unzip();
         (Lanes(senders.into()), receivers)
     }
 
-    /// Waits while the lane is full. After shutdown the item is dropped: its message was not
-    /// acknowledged and comes again.
-    pub async fn send(&self, item: Item) {
+    /// Sends all inputs of one message. Waits while the lane is full. After shutdown they are
+    /// dropped: their message was not acknowledged and comes again.
+    pub async fn send(&self, items: Vec<Item>) {
+        let Some(first) = items.first() else { return };
         // Saga ids are hashes: their low bits are as good as any.
-        let (_, low) = item.saga.0.as_u64_pair();
+        let (_, low) = first.saga.0.as_u64_pair();
         let lane = usize::try_from(low % self.0.len() as u64).unwrap_or(0);
-        let _ = self.0[lane].send(item).await;
+        let _ = self.0[lane].send(items).await;
     }
 }
 
@@ -52,17 +56,19 @@ pub(super) struct Lane {
     pub relay: RelayHandle,
     pub timers: TimerHandle,
     pub options: Arc<Options>,
+    pub graveyard: Graveyard,
     pub shutdown: Shutdown,
 }
 
 impl Lane {
     /// Runs until all senders are gone and the queue is empty.
-    pub async fn run(self, mut queue: mpsc::Receiver<Item>) {
+    pub async fn run(self, mut queue: mpsc::Receiver<Vec<Item>>) {
         let max = self.options.max_batch;
-        let mut items = Vec::with_capacity(max);
-        while queue.recv_many(&mut items, max).await > 0 {
+        let mut messages = Vec::with_capacity(max);
+        while queue.recv_many(&mut messages, max).await > 0 {
+            let items: Vec<Item> = messages.drain(..).flatten().collect();
             self.telemetry.batch(items.len());
-            let mut groups = group(std::mem::take(&mut items));
+            let mut groups = group(items);
             // Each round settles every saga but those that another worker changed meanwhile.
             while !groups.is_empty() && !self.shutdown.is_abandoned() {
                 groups = self.round(groups).await;
@@ -76,7 +82,9 @@ impl Lane {
         let Some((stored, unreadable)) = self.load(&ids).await else {
             return Vec::new(); // abandoned: nothing was acknowledged, all of it comes again
         };
-        let parked = self.parked(&groups, &stored).await;
+        // A repeated order, or one in whose favour this lane looks again: see `adopt`.
+        let known = groups.iter().filter(|group| stored.contains_key(&group.saga));
+        let parked = self.parked(known).await;
         let mut decided = self.decide(&groups, &stored, &parked).await;
         for (group, decided) in groups.iter().zip(&mut decided) {
             if let Some(error) = unreadable.get(&group.saga) {
@@ -140,19 +148,20 @@ impl Lane {
                 decide(&desk, group, stored.get(&group.saga), &for_group(group, parked))
             };
             let decided: Vec<Decided> = groups.iter().map(of).collect();
+            if decided.iter().all(|decided| decided.unknown_definition.is_none()) {
+                return decided;
+            }
             // A version published a moment ago by somebody else: look it up and decide again.
-            let unknown = decided.iter().find_map(|decided| decided.unknown_definition.clone());
-            match unknown {
-                Some((name, version)) if self.definitions.learn(&name, version).await => {}
-                _ => return decided,
+            self.definitions.learn(&self.shutdown).await;
+            if Arc::ptr_eq(&catalog, &self.definitions.current()) {
+                return decided;
             }
         }
     }
 
-    /// Messages that came before the orders which start in this batch.
-    async fn parked(&self, groups: &[Group], stored: &HashMap<SagaId, Stored>) -> Vec<DeadLetter> {
-        let starts = groups.iter().filter(|group| !stored.contains_key(&group.saga));
-        let orders: HashSet<(String, String)> = starts.filter_map(order_of).collect();
+    /// Messages that came before the orders which start in these groups.
+    async fn parked<'a>(&self, groups: impl Iterator<Item = &'a Group>) -> Vec<DeadLetter> {
+        let orders: HashSet<(String, String)> = groups.filter_map(order_of).collect();
         if orders.is_empty() {
             return Vec::new();
         }
@@ -210,7 +219,8 @@ impl Lane {
         let mut finished = Vec::new();
         let mut reschedules = Vec::new();
         let mut posted = Vec::new();
-        for (index, (mut group, mut decided)) in groups.into_iter().zip(decided).enumerate() {
+        let mut created = HashSet::new();
+        for (index, (group, mut decided)) in groups.into_iter().zip(decided).enumerate() {
             let mut refused = std::mem::take(&mut decided.refused);
             match outcomes.remove(&index) {
                 Some((Outcome::LostRace, _)) => {
@@ -220,9 +230,11 @@ impl Lane {
                 }
                 Some((Outcome::Poisoned(error), _)) => {
                     refused = group.refuse_all("store-rejected", &error);
+                    decided.postings.clear(); // not stored, so not sent
                 }
                 Some((Outcome::Committed, change)) => {
                     self.committed(&change, &decided, stored, now);
+                    created.extend((change.from_version == 0).then_some(group.saga));
                 }
                 None => {}
             }
@@ -232,24 +244,21 @@ impl Lane {
             }
             decided.ignored.iter().for_each(|why: &Ignored| self.telemetry.ignored(why.as_str()));
             reschedules.extend(decided.reschedule);
-            letters
-                .extend(refused.iter().filter_map(|refused| self.letter(&mut group, refused, now)));
+            letters.extend(refused.iter().filter_map(|refused| self.letter(&group, refused, now)));
             let busy = self.clock.busy();
             posted.extend(
                 decided.postings.into_iter().map(|posting| Posted { posting, busy: busy.clone() }),
             );
             finished.push(group);
         }
-        if !letters.is_empty() {
-            let _ = self.retried(|| self.store.bury(&letters)).await;
+        if !self.graveyard.bury(letters).await {
+            return Vec::new(); // abandoned: nothing is acknowledged
         }
-        if !reschedules.is_empty() {
-            let _ = self.retried(|| self.store.reschedule(&reschedules)).await;
-        }
+        self.reschedule(&reschedules).await;
+        again.extend(self.adopt(&mut finished, stored, &created).await);
         if self.shutdown.is_abandoned() {
             return Vec::new();
         }
-        again.extend(self.adopt(&mut finished).await);
         for item in finished.iter().flat_map(|group| &group.items) {
             if let Some(delivery) = &item.delivery {
                 delivery.finish();
@@ -261,21 +270,46 @@ impl Lane {
         again
     }
 
-    /// A message was parked while, on another worker, its order was being taken in: whoever
-    /// parks looks once more, so that it cannot be left behind. Such groups are decided again.
-    async fn adopt(&self, finished: &mut Vec<Group>) -> Vec<Group> {
-        let ids: Vec<SagaId> = finished
-            .iter()
-            .filter(|group| !group.parked.is_empty())
-            .map(|group| group.saga)
-            .collect();
-        if ids.is_empty() {
-            return Vec::new();
+    /// Corrects due times where a clock was looked at and nothing was due.
+    async fn reschedule(&self, sagas: &[(SagaId, u32, Option<Time>)]) {
+        if sagas.is_empty() {
+            return;
         }
-        let Some((found, _)) = self.load(&ids).await else { return Vec::new() };
-        finished
-            .extract_if(.., |group| !group.parked.is_empty() && found.contains_key(&group.saga))
-            .collect()
+        // Refused for good, it is looked at again when the claim runs out.
+        let _ = self.retried(|| self.store.reschedule(sagas)).await;
+        for due in sagas.iter().filter_map(|(.., due)| *due) {
+            self.timers.due(due, self.clock.busy());
+        }
+    }
+
+    /// Takes out the groups that are to be decided once more because of a parked message. It
+    /// was parked while, on another worker, its order was being taken in. Whoever parks looks
+    /// afterwards whether the saga has come, and whoever starts a saga looks afterwards whether
+    /// something was parked: so at least one of the two sees the other.
+    async fn adopt(
+        &self,
+        finished: &mut Vec<Group>,
+        stored: &HashMap<SagaId, Stored>,
+        created: &HashSet<SagaId>,
+    ) -> Vec<Group> {
+        let mut parking = Vec::new();
+        for group in finished.iter_mut().filter(|group| !stored.contains_key(&group.saga)) {
+            let deliveries = group.items.iter().filter_map(|item| item.delivery.as_ref());
+            group.parked = deliveries.filter_map(|delivery| delivery.parked_as()).collect();
+            parking.extend((!group.parked.is_empty()).then_some(group.saga));
+        }
+        let found = match parking.is_empty() {
+            true => HashMap::new(),
+            false => self.load(&parking).await.unwrap_or_default().0,
+        };
+        let newcomers = finished.iter().filter(|group| created.contains(&group.saga));
+        let letters = self.parked(newcomers).await;
+        let concerned = |group: &mut Group| {
+            // Its items are in; only the letters are still to be taken in.
+            group.settled = created.contains(&group.saga) && !for_group(group, &letters).is_empty();
+            group.settled || (!group.parked.is_empty() && found.contains_key(&group.saga))
+        };
+        finished.extract_if(.., concerned).collect()
     }
 
     fn committed(
@@ -312,24 +346,26 @@ impl Lane {
     /// saga is parked until its order comes, and only if none of its sagas exists.
     fn letter(
         &self,
-        group: &mut Group,
+        group: &Group,
         (index, reason, error): &(usize, &'static str, String),
         now: Time,
     ) -> Option<DeadLetter> {
         let item = &group.items[*index];
-        let delivery = item.delivery.as_ref()?;
-        let mut reason = *reason;
-        if reason == "unknown-saga" && delivery.order_id.is_some() && !is_reply(&item.what) {
+        let Some(delivery) = &item.delivery else {
+            // A clock: no message tells of it, so the log has to.
+            self.telemetry.clock_refused(group.saga, reason, error);
+            return None;
+        };
+        let is_unknown = *reason == Refusal::UnknownSaga.as_str();
+        let letter = if is_unknown && delivery.order_id.is_some() && !is_reply(&item.what) {
             if !delivery.is_homeless() {
                 return None;
             }
-            reason = DeadLetter::UNKNOWN_ORDER;
-        }
-        let letter = delivery.letter(reason, error, now);
-        if reason == DeadLetter::UNKNOWN_ORDER {
-            group.parked.push(letter.id);
-        }
-        self.telemetry.dead_letter(reason, &letter.source, error);
+            delivery.park(error, now)
+        } else {
+            delivery.letter(reason, error, now)
+        };
+        self.telemetry.dead_letter(&letter.reason, &letter.source, error);
         Some(letter)
     }
 
@@ -342,11 +378,11 @@ impl Lane {
         loop {
             match attempt().await {
                 Err(error) if error.is_transient() && !self.shutdown.is_abandoned() => {
-                    self.telemetry.part("database", Some(&error));
+                    self.telemetry.part(super::DATABASE, Some(&error));
                     backoff.wait().await;
                 }
                 result => {
-                    self.telemetry.part("database", None);
+                    self.telemetry.part(super::DATABASE, None);
                     return result;
                 }
             }

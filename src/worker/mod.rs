@@ -12,6 +12,7 @@
 
 mod backoff;
 mod batch;
+mod burial;
 mod definitions;
 mod delivery;
 mod inputs;
@@ -22,6 +23,7 @@ mod relay;
 mod shutdown;
 mod timers;
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,15 +36,25 @@ use crate::store::{Store, StoreError};
 use crate::telemetry::Telemetry;
 
 use backoff::Backoff;
+use burial::Graveyard;
 use definitions::Definitions;
 pub use definitions::{read as read_definitions, topology};
-use intake::{Intake, burial_channel, bury};
+use intake::Intake;
 use lane::{Lane, Lanes};
 pub use relay::UNCLAIMED;
 use relay::{Relay, Sweeper, tidy_up};
 pub use shutdown::{Shutdown, Stopper, shutdown};
 use timers::Timers;
 
+/// What is taken in, and what each is called among the parts of the worker.
+const CHANNELS: [(Channel, &str); 4] = [
+    (Channel::Orders, "orders"),
+    (Channel::Replies, "replies"),
+    (Channel::Facts, "facts"),
+    (Channel::Dead, "dead"),
+];
+/// The part that says whether the database can be worked with.
+const DATABASE: &str = "database";
 /// How often the worker's clock is set by the database's.
 const CLOCK_EVERY: Millis = Millis(30_000);
 /// How often stored sagas are counted for the gauges.
@@ -118,6 +130,9 @@ impl Worker {
         telemetry.health.expect(&["database", "timers", "sweeper"]);
         telemetry.health.expect(&CHANNELS.each_ref().map(|(_, part)| *part));
         let options = Arc::new(options);
+        for part in [DATABASE].into_iter().chain(CHANNELS.map(|(_, part)| part)) {
+            telemetry.health.expect(part);
+        }
         let definitions = Definitions::new(store.clone(), broker.clone(), telemetry.clone());
         prepare(&*store, &definitions, &telemetry, system_clock.as_deref(), &shutdown).await?;
         if shutdown.is_stopping() {
@@ -150,11 +165,11 @@ async fn prepare(
     while !shutdown.is_stopping() {
         match ready().await {
             Ok(()) => {
-                telemetry.part("database", None);
+                telemetry.part(DATABASE, None);
                 return Ok(());
             }
             Err(error) if error.is_transient() => {
-                telemetry.part("database", Some(&error));
+                telemetry.part(DATABASE, Some(&error));
                 tokio::select! {
                     () = backoff.wait() => {}
                     () = shutdown.stopped() => {}
@@ -193,6 +208,7 @@ impl Parts {
                 relay: relay_handle.clone(),
                 timers: timer_handle.clone(),
                 options: self.options.clone(),
+                graveyard: self.graveyard(),
                 shutdown: self.shutdown.clone(),
             };
             flow.spawn(lane.run(queue));
@@ -227,7 +243,12 @@ impl Parts {
             flow.spawn(keep_time(store, system_clock, self.shutdown.clone()));
         }
         drop(timer_handle);
-        self.shutdown.stopped().await;
+        tokio::select! {
+            () = self.shutdown.stopped() => {}
+            // Parts end only when told to. A worker that lacks one is better dead than half alive.
+            Some(Err(broken)) = flow.join_next() => resume_unwind(broken.into_panic()),
+            Some(Err(broken)) = consumers.join_next() => resume_unwind(broken.into_panic()),
+        }
         let mut kept = Vec::new();
         while let Some(consumer) = consumers.join_next().await {
             kept.extend(consumer.ok().flatten());
@@ -235,6 +256,15 @@ impl Parts {
         while flow.join_next().await.is_some() {}
         drop(kept); // only now: what they delivered has been acknowledged
         self.broker.close().await;
+    }
+
+    fn graveyard(&self) -> Graveyard {
+        Graveyard {
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            telemetry: self.telemetry.clone(),
+            shutdown: self.shutdown.clone(),
+        }
     }
 
     fn start_relays(
@@ -261,14 +291,8 @@ impl Parts {
         lanes: &Lanes,
         flow: &mut JoinSet<()>,
     ) -> JoinSet<Option<Box<dyn Consumer>>> {
-        let (burial, graves) = burial_channel();
-        flow.spawn(bury(
-            self.store.clone(),
-            self.clock.clone(),
-            self.telemetry.clone(),
-            self.shutdown.clone(),
-            graves,
-        ));
+        let (burial, graves) = burial::channel();
+        flow.spawn(self.graveyard().run(graves));
         let mut consumers = JoinSet::new();
         for (channel, part) in CHANNELS {
             let intake = Intake {

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::definitions::Definitions;
 use super::message::Posting;
 use super::{Backoff, Shutdown};
-use crate::broker::{Broker, Event, Outgoing, PublishError};
+use crate::broker::{Broker, Event, Link, Outgoing, PublishError};
 use crate::clock::{Busy, Clock};
 use crate::saga::{Millis, Time};
 use crate::store::{OutboxKey, OutboxRow, Store};
@@ -97,22 +97,18 @@ impl Relay {
         }
     }
 
-    /// Somebody deleted a queue or a binding: makes them exist again. True when they do.
-    async fn mend(&self) -> bool {
-        let declared = self.broker.declare(&self.definitions.topology()).await;
-        let error = declared.as_ref().err().map(|e| e as &dyn std::error::Error);
-        self.telemetry.part("topology", error);
-        declared.is_ok()
-    }
-
-    /// Publishes once. What the broker refuses stays in the outbox, for the sweeper.
-    async fn publish(&self, posted: Vec<Posted>) -> Left {
+    /// Publishes once. What nobody confirmed comes back, to be sent again at once, and all of it
+    /// while the broker takes nothing in: then lanes and intake wait as well. What the broker
+    /// has no place for (one queue is full, or missing) stays in the outbox, for the sweeper, so
+    /// that one participant does not hold up the others.
+    async fn publish(&self, posted: Vec<Posted>) -> Vec<Posted> {
         let (messages, rest): (Vec<Outgoing>, Vec<(OutboxKey, Busy)>) = posted
             .into_iter()
             .map(|posted| (posted.posting.message, (posted.posting.key, posted.busy)))
             .unzip();
         let answers = self.broker.publish(&messages).await;
-        let mut left = Left::default();
+        let is_blocked = self.broker.status().publishing == Link::Blocked;
+        let mut left = Vec::new();
         let mut trouble = None;
         for ((message, (key, busy)), answer) in messages.into_iter().zip(rest).zip(answers) {
             match answer {
@@ -124,10 +120,10 @@ impl Relay {
                     self.telemetry.publish_failed("unroutable", &message.event.kind);
                     left.unroutable.push(Posted { posting: Posting { key, message }, busy });
                 }
-                Err(PublishError::Refused) => {
+                Err(PublishError::Refused) if !is_blocked => {
                     self.telemetry.publish_failed("refused", &message.event.kind);
                 }
-                Err(error @ PublishError::Unknown(_)) => {
+                Err(error @ (PublishError::Refused | PublishError::Unknown(_))) => {
                     trouble.get_or_insert(error);
                     left.unknown.push(Posted { posting: Posting { key, message }, busy });
                 }
@@ -158,10 +154,11 @@ pub(super) async fn tidy_up(
         let mut keys: Vec<OutboxKey> = batch.iter().map(|(key, _)| *key).collect();
         keys.sort_unstable(); // the same order in every worker: no deadlocks
         let mut backoff = Backoff::default();
+        // What is not deleted is published again, which is allowed, and deleted then.
         while let Err(error) = store.delete_outbox(&keys).await {
             telemetry.part("outbox", Some(&error));
-            if !error.is_transient() || shutdown.is_abandoned() {
-                break;
+            if shutdown.is_abandoned() {
+                return;
             }
             backoff.wait().await;
         }

@@ -151,11 +151,15 @@ impl Timers {
                 return Ok(next);
             }
             let claimed = self.store.claim_due(now, now + CLAIM_LEASE, CLAIM_LIMIT).await?;
+            if claimed.is_empty() {
+                // Somebody holds what is due, perhaps for long: no reason to ask without pause.
+                return Ok(Some(now + BUCKET));
+            }
             self.telemetry.timers_fired(claimed.len());
             for saga in claimed {
                 let what = What::Input(Input::Clock);
                 let _busy = self.clock.busy();
-                self.lanes.send(Item { saga, what, delivery: None, _busy }).await;
+                self.lanes.send(vec![Item { saga, what, delivery: None, _busy }]).await;
             }
         }
     }
