@@ -2,7 +2,6 @@
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
@@ -10,7 +9,7 @@ use serde_json::json;
 
 use super::{End, open, print_json};
 use crate::catalog::{self, LoadedDefinition};
-use crate::clock::{SystemClock, rfc3339};
+use crate::clock::rfc3339;
 use crate::config::Config;
 use crate::store::{DefinitionRow, Published, Store};
 
@@ -63,7 +62,7 @@ impl Saga {
                 Ok(End::Good)
             }
             Saga::Publish { files, place } => {
-                let store = place.change(config, Arc::new(SystemClock::default())).await?;
+                let store = place.change(config).await?;
                 publish_files(&*store, &files).await
             }
             Saga::List { place, json } => list(&*place.look(config).await?, json).await,

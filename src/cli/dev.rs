@@ -81,7 +81,7 @@ impl Dev {
         let asked = orders.len();
         let ledgers = self.data.join("ledgers");
         let first = orders.iter().map(|order| order.paid_at).min().unwrap_or_default();
-        let began = first.max(latest(&self.data).await?);
+        let began = first.max(open::latest(&self.data).await?);
         let clock = SimulatedClock::starting_at(began);
         let store = open::sqlite(&self.data, Arc::new(clock.clone())).await?;
         store.migrate().await?;
@@ -224,19 +224,6 @@ impl Dev {
 pub(super) fn built_in() -> anyhow::Result<Vec<LoadedDefinition>> {
     let load = |(name, text)| catalog::load(name, text).context("a built-in definition is flawed");
     BUILT_IN.into_iter().map(load).collect()
-}
-
-/// Where simulated time goes on: the latest time that an earlier run came to.
-async fn latest(folder: &Path) -> anyhow::Result<Time> {
-    if !open::exists(folder) {
-        return Ok(Time::default());
-    }
-    let clock = Arc::new(SimulatedClock::starting_at(Time::default()));
-    let store = open::sqlite(folder, clock).await?;
-    store.migrate().await?;
-    let latest = store.latest_time().await?;
-    store.close().await;
-    Ok(latest.unwrap_or_default())
 }
 
 fn progress(orders: u64) -> ProgressBar {

@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 
 use crate::broker::Broker;
 use crate::broker::amqp::{AmqpBroker, AmqpOptions};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SimulatedClock, SystemClock};
 use crate::config::Config;
 use crate::saga::Time;
 use crate::store::Store;
@@ -57,20 +57,46 @@ impl Place {
     }
 
     /// Opens it for changing something.
-    pub async fn change(
-        &self,
-        config: &Config,
-        clock: Arc<dyn Clock>,
-    ) -> anyhow::Result<Arc<dyn Store>> {
+    pub async fn change(&self, config: &Config) -> anyhow::Result<Arc<dyn Store>> {
         match self.folder(config) {
-            Some(folder) => sqlite(&folder, clock).await,
-            None => store(config, clock).await,
+            // Simulated time stands where the journal ends, and a deed there happens then.
+            Some(folder) => {
+                let clock: Arc<dyn Clock> = match latest(&folder).await? {
+                    Time(0) => Arc::new(SystemClock::default()), // no run has begun there
+                    now => Arc::new(SimulatedClock::starting_at(now)),
+                };
+                sqlite(&folder, clock).await
+            }
+            None => store(config, Arc::new(SystemClock::default())).await,
         }
     }
 }
 
-/// The configured store. Its tables are not checked yet.
+/// Where simulated time goes on in a data folder: the latest time that an earlier run came to.
+pub(super) async fn latest(folder: &Path) -> anyhow::Result<Time> {
+    if !exists(folder) {
+        return Ok(Time::default());
+    }
+    let clock = Arc::new(SimulatedClock::starting_at(Time::default()));
+    let store = sqlite(folder, clock).await?;
+    store.migrate().await?;
+    let latest = store.latest_time().await?;
+    store.close().await;
+    Ok(latest.unwrap_or_default())
+}
+
+/// The configured store, once it has answered. Its tables are not checked yet.
 pub(super) async fn store(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+) -> anyhow::Result<Arc<dyn Store>> {
+    let store = patient_store(config, clock).await?;
+    store.now().await?;
+    Ok(store)
+}
+
+/// The configured store, which may be away: for whoever waits until it is back.
+pub(super) async fn patient_store(
     config: &Config,
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<Arc<dyn Store>> {
@@ -80,7 +106,7 @@ pub(super) async fn store(
     }
     let options =
         PostgresOptions { url: url.clone(), max_connections: config.database_connections };
-    Ok(Arc::new(PostgresStore::connect(options).await?))
+    Ok(Arc::new(PostgresStore::new(options)?))
 }
 
 /// Whether a dev run has left something there.

@@ -1,14 +1,12 @@
 //! `order …` and `explain`: for whoever asks what is wrong with an order.
 
-use std::sync::Arc;
-
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
 use serde_json::json;
 use uuid::Uuid;
 
 use super::{End, Misuse, open, print_json};
-use crate::clock::{SystemClock, rfc3339};
+use crate::clock::rfc3339;
 use crate::config::Config;
 use crate::operate;
 use crate::saga::{Millis, SagaId, Status, Time};
@@ -236,7 +234,7 @@ impl Cancel {
         if self.reason.trim().is_empty() {
             return Err(Misuse("--reason must say why".to_owned()).into());
         }
-        let store = self.place.change(config, Arc::new(SystemClock::default())).await?;
+        let store = self.place.change(config).await?;
         let source = config.worker().source;
         let order = (self.order.as_str(), self.tenant.as_deref());
         let cancelled =
