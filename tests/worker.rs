@@ -31,8 +31,9 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(SystemClock::default());
         let file = folder.path().join("makegood.db");
-        let store: Arc<dyn Store> =
-            Arc::new(SqliteStore::open(&file, clock.clone(), Durability::ProcessCrash).await.unwrap());
+        let store: Arc<dyn Store> = Arc::new(
+            SqliteStore::open(&file, clock.clone(), Durability::ProcessCrash).await.unwrap(),
+        );
         store.migrate().await.unwrap();
         for (name, content) in definitions {
             let (name, content) = ((*name).to_owned(), (*content).to_owned());

@@ -72,19 +72,6 @@ impl Place {
     }
 }
 
-/// Where simulated time goes on in a data folder: the latest time that an earlier run came to.
-pub(super) async fn latest(folder: &Path) -> anyhow::Result<Time> {
-    if !exists(folder) {
-        return Ok(Time::default());
-    }
-    let clock = Arc::new(SimulatedClock::starting_at(Time::default()));
-    let store = sqlite(folder, clock).await?;
-    store.migrate().await?;
-    let latest = store.latest_time().await?;
-    store.close().await;
-    Ok(latest.unwrap_or_default())
-}
-
 /// The configured store, once it has answered. Its tables are not checked yet.
 pub(super) async fn store(
     config: &Config,

@@ -60,16 +60,6 @@ impl PostgresStore {
         connection::separate(&store.options).await?;
         Ok(store)
     }
-
-    /// Connects when first used: for whoever waits for a database that is not there yet.
-    ///
-    /// # Errors
-    /// [`StoreError::Rejected`] for a URL that is none.
-    pub fn new(options: PostgresOptions) -> Result<PostgresStore, StoreError> {
-        let connect = connection::options(&options.url)?;
-        let connections = Connections::new(connect.clone(), options.max_connections);
-        Ok(PostgresStore { connections, options: connect })
-    }
 }
 
 #[async_trait]
