@@ -9,7 +9,7 @@
 //! One file per input: `start`, `reply`, `probe`, `fact`, `clock`, `cancel`. They share two
 //! movements: `forward` (start what became ready) and `compensate` (undo what is owed, in
 //! order). The rule table that they implement is in the README under "What happens when";
-//! `tests/rules.rs` has a test for each row.
+//! `tests/rules` has a test for each row.
 
 mod cancel;
 mod clock;

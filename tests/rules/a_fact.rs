@@ -1,0 +1,98 @@
+//! Something happened in the world, in time or before it.
+
+use super::*;
+
+/// Before its step is ready: kept, and it counts as soon as the step is.
+#[test]
+fn before_its_step_counts_later() {
+    let parcel = parcel();
+    Run::start(&parcel)
+        .fact("parcel.scanned")
+        .succeed(&["insure", "reserve", "pick"])
+        .phase("ship", "done")
+        .phase("arrive", "awaiting")
+        .calm();
+}
+
+/// That belongs behind a pivot which is not even possible yet: attention, and it counts for
+/// nothing; money must not move on such a word.
+#[test]
+fn that_cannot_be_true_yet_raises_attention_and_counts_for_nothing() {
+    let parcel = parcel();
+    Run::start(&parcel)
+        .fact("parcel.delivered")
+        .attention(&[("arrive", AttentionCode::EarlyFact)])
+        .succeed(&["insure", "reserve", "pick"])
+        .phase("ship", "awaiting");
+}
+
+/// Such a fact is believed when another event says it again at a time when it can be true.
+#[test]
+fn that_came_early_is_confirmed_by_another_event() {
+    let parcel = parcel();
+    Run::start(&parcel)
+        .fact("parcel.delivered")
+        .succeed(&["insure", "reserve", "pick"])
+        .fact("parcel.delivered")
+        .sends(&["bill"])
+        .attention(&[("arrive", AttentionCode::EarlyFact)]);
+}
+
+/// The same event again confirms nothing.
+#[test]
+fn that_came_early_is_not_confirmed_by_the_same_event() {
+    let parcel = parcel();
+    let event = EventId::of("courier", "e-1");
+    let same = || Input::Fact(FactSeen { kind: "parcel.delivered".into(), event });
+    Run::start(&parcel)
+        .input(same())
+        .succeed(&["insure", "reserve", "pick"])
+        .input(same())
+        .ignored(Ignored::Duplicate)
+        .phase("ship", "awaiting");
+}
+
+/// For which a step already waits is not early, even if a step past the pivot knows it too.
+#[test]
+fn that_a_step_waits_for_is_never_early() {
+    let both = load(&ORDER.replace(
+        "[[step]]\nname = \"ship\"\nafter = [\"pick\"]",
+        "[[step]]\nname = \"look\"\nafter = [\"pick\"]\nawait = [\"world.seen\"]\ndeadline = \"1d\"\n\
+         [[step]]\nname = \"look-again\"\nafter = [\"ship\"]\nawait = [\"world.seen\"]\ndeadline = \"1d\"\n\
+         [[step]]\nname = \"ship\"\nafter = [\"look\"]",
+    ));
+    Run::start(&both)
+        .succeed(&["reserve", "insure", "pick"])
+        .fact("world.seen")
+        .sends(&["ship"])
+        .calm()
+        .reply("ship", SUCCESS)
+        .phase("look-again", "done");
+}
+
+/// That fails a step past the pivot: attention. If the delivery succeeds at the next
+/// attempt, it is done after all.
+#[test]
+fn that_fails_a_step_past_the_pivot_raises_attention() {
+    let parcel = parcel();
+    Run::start(&parcel)
+        .succeed(&["insure", "reserve", "pick"])
+        .fact("parcel.scanned")
+        .fact("parcel.lost")
+        .sends(&[])
+        .attention(&[("arrive", AttentionCode::FailedPastPivot)])
+        .fact("parcel.delivered")
+        .sends(&["bill"]);
+}
+
+/// Repeated, or of no interest.
+#[test]
+fn repeated_or_irrelevant_changes_nothing() {
+    let parcel = parcel();
+    Run::start(&parcel)
+        .fact("parcel.scanned")
+        .fact("parcel.scanned")
+        .ignored(Ignored::Duplicate)
+        .fact("weather.changed")
+        .ignored(Ignored::Irrelevant);
+}
