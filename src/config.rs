@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use crate::broker::DEFAULT_MAX_MESSAGE_BYTES;
+use crate::telemetry::is_log_filter;
 use crate::worker;
 
 /// The file that is read where it exists and no other is named.
@@ -125,6 +126,7 @@ impl Config {
         let is_name = (1..=64).contains(&deployment.len())
             && deployment.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         expect(is_name, "deployment", "1 to 64 letters, digits and dashes")?;
+        expect(is_log_filter(&self.log), "log", "a filter such as info or makegood=debug,info")?;
         expect((1..=64).contains(&self.lanes), "lanes", "1 to 64")?;
         expect((1..=500).contains(&self.max_batch), "max_batch", "1 to 500")?;
         expect(self.prefetch >= 1, "prefetch", "1 to 65535")?;
@@ -189,10 +191,17 @@ fn explain(error: &config::ConfigError) -> String {
         E::Type { key: Some(key), expected, .. } => format!("`{key}` must be {expected}"),
         E::At { error, key: Some(key), .. } => format!("`{key}`: {}", explain(error)),
         E::FileParse { uri, cause } => {
-            format!("{} is not TOML: {cause}", uri.as_deref().unwrap_or("the file"))
+            format!("{} is not TOML: {}", uri.as_deref().unwrap_or("the file"), unquoted(&**cause))
         }
         other => other.to_string(),
     }
+}
+
+/// Where and what, without the line itself that the parser quotes: it may hold a password.
+fn unquoted(cause: &dyn std::error::Error) -> String {
+    let text = cause.to_string();
+    let told = |line: &&str| !line.contains('|') && !line.trim().is_empty();
+    text.lines().filter(told).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]
@@ -225,5 +234,7 @@ mod tests {
         assert!(!format!("{config:?}").contains("hunter2"));
         let error = load("store = 'mysql://u:hunter2@h/d'").unwrap_err();
         assert!(!error.contains("hunter2"), "{error}");
+        let error = load("lanes = 2\nstore = 'postgres://u:hunter2@h/d\n").unwrap_err();
+        assert!(error.contains("line 2") && !error.contains("hunter2"), "{error}");
     }
 }

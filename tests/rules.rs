@@ -352,7 +352,13 @@ mod a_reply {
             .sends(&[])
             .pass(Millis(9_999))
             .sends(&[])
+            // Repeated, it neither grows the journal nor puts off the resend.
+            .reply("reserve", Outcome::Retry)
+            .ignored(Ignored::Duplicate)
             .pass(Millis(1))
+            .sends(&["reserve again"])
+            .reply("reserve", Outcome::Retry)
+            .pass(Millis(20_000))
             .sends(&["reserve again"])
             .reply("reserve", SUCCESS)
             .sends(&["pick"]);
@@ -876,6 +882,8 @@ mod a_failing_compensation {
         Run::start(&order)
             .reply("insure", no("TOO_RISKY"))
             .undo("paid", Outcome::Retry)
+            .undo("paid", Outcome::Retry)
+            .ignored(Ignored::Duplicate)
             .undone(&["reserve"])
             .pass(Millis(15_000))
             .sends(&["undo paid again"]);

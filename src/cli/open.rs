@@ -72,7 +72,7 @@ impl Place {
     }
 }
 
-/// The configured store. Its tables are not checked yet.
+/// The configured store, once it has answered. Its tables are not checked yet.
 pub(super) async fn store(
     config: &Config,
     clock: Arc<dyn Clock>,

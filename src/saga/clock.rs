@@ -42,6 +42,7 @@ fn command_clocks(turn: &mut Turn<'_>, step: usize, mut wait: Wait, due: Due) {
     let resends = due(turn, wait.resend_at);
     if resends {
         wait.attempt = wait.attempt.saturating_add(1);
+        wait.postponed = false;
         let pause = turn.backoff(step, Direction::Forward, wait.attempt);
         wait.resend_at = Some(turn.now + pause);
     }
@@ -99,6 +100,7 @@ fn compensation_clocks(
     let resends = due(turn, wait.resend_at);
     if resends {
         wait.attempt = wait.attempt.saturating_add(1);
+        wait.postponed = false;
         let pause = turn.backoff(step, Direction::Compensate, wait.attempt);
         wait.resend_at = Some(turn.now + pause);
         let state = &mut turn.saga.steps[step];

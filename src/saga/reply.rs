@@ -66,13 +66,17 @@ fn forward(turn: &mut Turn<'_>, step: usize, reply: &Reply) -> Verdict {
             Phase::Sent(_) | Phase::Asking(_),
             Outcome::Rejected { code } | Outcome::Refused { code },
         ) => turn.fail(step, code.clone()),
+        (Phase::Sent(super::Wait { postponed: true, .. }), Outcome::Retry) => {
+            return Verdict::Ignored(Ignored::Duplicate);
+        }
         (Phase::Sent(wait) | Phase::Asking(wait), Outcome::Retry) => {
             // Without a resend clock the saga has turned back, and a resend is not wanted.
             if wait.resend_at.is_none() {
                 return Verdict::Ignored(Ignored::Stale);
             }
             let pause = turn.backoff(step, Direction::Forward, wait.attempt);
-            let wait = super::Wait { resend_at: Some(turn.now + pause), ..*wait };
+            let resend_at = Some(turn.now + pause);
+            let wait = super::Wait { resend_at, postponed: true, ..*wait };
             turn.saga.steps[step].phase = Phase::Sent(wait);
         }
         (Phase::Failed { .. }, Outcome::Success) => return succeed_after_all(turn, step, reply),
@@ -135,9 +139,11 @@ fn compensation(turn: &mut Turn<'_>, step: usize, reply: &Reply) -> Verdict {
         Outcome::Retry | Outcome::Rejected { .. } if refused => {
             return Verdict::Ignored(Ignored::Duplicate);
         }
+        Outcome::Retry if wait.postponed => return Verdict::Ignored(Ignored::Duplicate),
         Outcome::Retry | Outcome::Rejected { .. } => {
             let pause = turn.backoff(step, Direction::Compensate, wait.attempt);
-            let wait = super::Wait { resend_at: Some(turn.now + pause), ..wait };
+            let resend_at = Some(turn.now + pause);
+            let wait = super::Wait { resend_at, postponed: true, ..wait };
             let renew = matches!(reply.outcome, Outcome::Rejected { .. });
             turn.saga.steps[step].phase = Phase::Undoing { wait, forward, renew };
         }

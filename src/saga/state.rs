@@ -202,6 +202,9 @@ pub enum Forward {
 pub struct Wait {
     /// How often it was sent, from 1.
     pub attempt: u16,
+    /// The participant has answered this attempt with "later", which counts once: an answer
+    /// that comes a thousand times must neither grow the journal nor put off the next attempt.
+    pub postponed: bool,
     pub resend_at: Option<Time>,
     pub give_up_at: Option<Time>,
     pub deadline_at: Option<Time>,

@@ -95,6 +95,7 @@ impl<'a> Turn<'a> {
         };
         Wait {
             attempt: 1,
+            postponed: false,
             resend_at: Some(self.now + self.backoff(step, direction, 1)),
             give_up_at: state::after(self.now, give_up),
             deadline_at: state::after(self.now, deadline),

@@ -40,6 +40,16 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
+    /// Opens the store. Connects when it is first used, so that the database may be away.
+    ///
+    /// # Errors
+    /// [`StoreError::Rejected`] for a URL that is none.
+    pub fn new(options: PostgresOptions) -> Result<PostgresStore, StoreError> {
+        let connect = connection::options(&options.url)?;
+        let connections = Connections::new(connect.clone(), options.max_connections);
+        Ok(PostgresStore { connections, options: connect })
+    }
+
     /// Opens the store once the database has answered.
     ///
     /// # Errors
@@ -49,16 +59,6 @@ impl PostgresStore {
         let store = PostgresStore::new(options)?;
         connection::separate(&store.options).await?;
         Ok(store)
-    }
-
-    /// Connects when first used: for whoever waits for a database that is not there yet.
-    ///
-    /// # Errors
-    /// [`StoreError::Rejected`] for a URL that is none.
-    pub fn new(options: PostgresOptions) -> Result<PostgresStore, StoreError> {
-        let connect = connection::options(&options.url)?;
-        let connections = Connections::new(connect.clone(), options.max_connections);
-        Ok(PostgresStore { connections, options: connect })
     }
 }
 

@@ -10,5 +10,5 @@ mod log;
 mod metrics;
 
 pub use health::Health;
-pub use log::init as init_logging;
+pub use log::{init as init_logging, is_filter as is_log_filter};
 pub use metrics::{Batching, Seen, Telemetry};

@@ -83,7 +83,6 @@ impl Definitions {
     pub async fn keep_up(self, clock: Arc<dyn Clock>, shutdown: Shutdown) {
         let mut declared = self.topology(); // by intake, before it takes anything
         let work = async {
-            let mut owed = false; // new definitions whose queues could not be declared yet
             loop {
                 let _busy = clock.pause(REFRESH).await;
                 // A database that is away is noticed by others; a lane may have learned.

@@ -59,13 +59,6 @@ const DATABASE: &str = "database";
 const CLOCK_EVERY: Millis = Millis(30_000);
 /// How often stored sagas are counted for the gauges.
 const COUNT_EVERY: Millis = Millis(15_000);
-/// What the worker takes in, each under the name of that part of it.
-const CHANNELS: [(Channel, &str); 4] = [
-    (Channel::Orders, "orders"),
-    (Channel::Replies, "replies"),
-    (Channel::Facts, "facts"),
-    (Channel::Dead, "dead"),
-];
 /// Confirmed rows that may wait to be deleted.
 const CONFIRMED_QUEUE: usize = 4_000;
 
@@ -127,10 +120,10 @@ impl Worker {
     /// or broker that is away is waited for.
     pub async fn run(self, shutdown: Shutdown, held: Busy) -> Result<(), StoreError> {
         let Worker { store, broker, clock, telemetry, options, system_clock } = self;
-        telemetry.health.expect(&["database", "timers", "sweeper"]);
-        telemetry.health.expect(&CHANNELS.each_ref().map(|(_, part)| *part));
         let options = Arc::new(options);
-        for part in [DATABASE].into_iter().chain(CHANNELS.map(|(_, part)| part)) {
+        for part in
+            [DATABASE, "timers", "sweeper"].into_iter().chain(CHANNELS.map(|(_, part)| part))
+        {
             telemetry.health.expect(part);
         }
         let definitions = Definitions::new(store.clone(), broker.clone(), telemetry.clone());

@@ -97,18 +97,26 @@ impl Relay {
         }
     }
 
-    /// Publishes once. What nobody confirmed comes back, to be sent again at once, and all of it
-    /// while the broker takes nothing in: then lanes and intake wait as well. What the broker
-    /// has no place for (one queue is full, or missing) stays in the outbox, for the sweeper, so
-    /// that one participant does not hold up the others.
-    async fn publish(&self, posted: Vec<Posted>) -> Vec<Posted> {
+    /// Somebody deleted a queue or a binding: makes them exist again. True when they do.
+    async fn mend(&self) -> bool {
+        let declared = self.broker.declare(&self.definitions.topology()).await;
+        let error = declared.as_ref().err().map(|e| e as &dyn std::error::Error);
+        self.telemetry.part("topology", error);
+        declared.is_ok()
+    }
+
+    /// Publishes once. What nobody confirmed is to be sent again at once, and all of it while
+    /// the broker takes nothing in: then lanes and intake wait as well. What one full queue
+    /// refuses stays in the outbox, for the sweeper, so that one participant does not hold up
+    /// the others.
+    async fn publish(&self, posted: Vec<Posted>) -> Left {
         let (messages, rest): (Vec<Outgoing>, Vec<(OutboxKey, Busy)>) = posted
             .into_iter()
             .map(|posted| (posted.posting.message, (posted.posting.key, posted.busy)))
             .unzip();
         let answers = self.broker.publish(&messages).await;
         let is_blocked = self.broker.status().publishing == Link::Blocked;
-        let mut left = Vec::new();
+        let mut left = Left::default();
         let mut trouble = None;
         for ((message, (key, busy)), answer) in messages.into_iter().zip(rest).zip(answers) {
             match answer {

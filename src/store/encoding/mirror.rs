@@ -195,6 +195,7 @@ pub(super) enum ForwardMirror {
 #[serde(remote = "Wait")]
 pub(super) struct WaitMirror {
     attempt: u16,
+    postponed: bool,
     #[serde(with = "maybe_time")]
     resend_at: Option<Time>,
     #[serde(with = "maybe_time")]

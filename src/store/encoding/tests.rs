@@ -57,8 +57,13 @@ fn another_format_or_a_byte_too_many_is_unreadable() {
 #[test]
 fn a_running_saga_of_seven_steps_is_small() {
     let at = Time(1_764_000_000_000);
-    let wait =
-        Wait { attempt: 1, resend_at: Some(at), give_up_at: Some(at), deadline_at: Some(at) };
+    let wait = Wait {
+        attempt: 1,
+        postponed: false,
+        resend_at: Some(at),
+        give_up_at: Some(at),
+        deadline_at: Some(at),
+    };
     let step = |phase, data: Option<&str>| StepState {
         phase,
         since: at,
@@ -141,9 +146,11 @@ fn saga() -> impl Strategy<Value = Saga> {
 
 fn step_state() -> impl Strategy<Value = StepState> {
     let wait = || {
-        (any::<u16>(), option::of(time()), option::of(time()), option::of(time())).prop_map(
-            |(attempt, resend_at, give_up_at, deadline_at)| Wait {
+        let clock = || option::of(time());
+        (any::<u16>(), any::<bool>(), clock(), clock(), clock()).prop_map(
+            |(attempt, postponed, resend_at, give_up_at, deadline_at)| Wait {
                 attempt,
+                postponed,
                 resend_at,
                 give_up_at,
                 deadline_at,
