@@ -85,7 +85,8 @@ fn only(kind: Kind) -> Vec<Case> {
         },
         Kind::Sqlite => cases! {
             sqlite_only: a_second_writer_is_refused a_reader_may_look_on_while_another_writes
-                a_reader_may_open_what_was_closed a_reader_cannot_write time_is_the_given_clocks;
+                a_reader_may_open_what_was_closed a_reader_cannot_write time_is_the_given_clocks
+                what_was_committed_survives_a_kill;
         },
     }
 }

@@ -1,10 +1,11 @@
 //! One file, one writing process; others may look on.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use makegood::clock::SimulatedClock;
 use makegood::saga::SagaId;
-use makegood::store::sqlite::SqliteStore;
+use makegood::store::sqlite::{Durability, SqliteStore};
 use makegood::store::{Store, StoreError};
 
 use crate::place::{CLOCK, Place};
@@ -53,4 +54,23 @@ pub async fn a_reader_cannot_write(place: Place) {
 
 pub async fn time_is_the_given_clocks(place: Place) {
     assert_eq!(place.store().await.now().await.unwrap(), CLOCK);
+}
+
+/// What a kill leaves behind is what the file and its log hold while the writer has them open.
+pub async fn what_was_committed_survives_a_kill(place: Place) {
+    for durability in [Durability::PowerCut, Durability::ProcessCrash] {
+        let clock = Arc::new(SimulatedClock::starting_at(CLOCK));
+        let file = place.file().with_file_name(format!("{durability:?}.db"));
+        let store = SqliteStore::open(&file, clock.clone(), durability).await.unwrap();
+        store.migrate().await.unwrap();
+        let saga = write_starts(&store, &["1"]).await[0];
+        let left = place.file().with_file_name(format!("{durability:?}-left.db"));
+        for end in ["", "-wal"] {
+            let named = |file: &Path| format!("{}{end}", file.display());
+            std::fs::copy(named(&file), named(&left)).unwrap();
+        }
+        let after = SqliteStore::open(&left, clock, durability).await.unwrap();
+        after.check().await.unwrap();
+        assert_eq!(load_one(&after, saga).await, load_one(&store, saga).await);
+    }
 }
