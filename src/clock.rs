@@ -158,17 +158,24 @@ impl SimulatedClock {
 
     /// Runs the simulation: returns when nothing is under way and nobody waits for a time that
     /// is worth jumping to. `progress` is told each new time.
-    pub async fn run(&self, mut progress: impl FnMut(Time)) {
+    pub async fn run(&self, progress: impl FnMut(Time)) {
+        self.run_until(Time(i64::MAX), progress).await;
+    }
+
+    /// The same up to `end`: where time would go beyond it, nothing is under way, and the time
+    /// to which it would go is returned.
+    pub async fn run_until(&self, end: Time, mut progress: impl FnMut(Time)) -> Option<Time> {
         loop {
-            match self.step() {
+            match self.step(end) {
                 Step::Busy => self.0.changed.notified().await,
                 Step::Jumped(now) => progress(now),
-                Step::Finished => return,
+                Step::Beyond(next) => return Some(next),
+                Step::Finished => return None,
             }
         }
     }
 
-    fn step(&self) -> Step {
+    fn step(&self, end: Time) -> Step {
         let mut state = self.0.state();
         if state.busy > 0 {
             return Step::Busy;
@@ -177,6 +184,9 @@ impl SimulatedClock {
         state.sleepers.retain(|_, sleeper| !sleeper.wake.is_closed());
         let next = state.sleepers.iter().find(|(_, sleeper)| sleeper.moves_time);
         let Some((&(at, _), _)) = next else { return Step::Finished };
+        if at > end {
+            return Step::Beyond(at);
+        }
         state.now = state.now.max(at);
         let bound = (state.now + Millis(1), 0);
         let later = state.sleepers.split_off(&bound);
@@ -208,6 +218,7 @@ impl SimulatedClock {
 enum Step {
     Busy,
     Jumped(Time),
+    Beyond(Time),
     Finished,
 }
 

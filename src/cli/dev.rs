@@ -21,9 +21,9 @@ use crate::catalog::{self, Catalog, LoadedDefinition};
 use crate::clock::{Clock, SimulatedClock, rfc3339};
 use crate::config::{Config, LogFormat};
 use crate::fixture::{self, ScriptedOrder, Scripts, Shop, Simulation, Unheard, auditor};
-use crate::saga::{Millis, Time};
-use crate::store::Store;
+use crate::saga::{Millis, Phase, Status, Time};
 use crate::store::sqlite::Durability;
+use crate::store::{Store, Stored};
 use crate::telemetry::Telemetry;
 use crate::worker::{self, Worker, shutdown, topology};
 
@@ -164,6 +164,7 @@ impl Dev {
         let progress = progress(orders.len() as u64);
         let ledgers = self.data.join("ledgers");
         let unheard = Arc::new(unheard);
+        let mut until = orders.iter().map(|order| order.paid_at).max().unwrap_or_default();
         let scripts: Arc<Scripts> = Arc::new(orders.iter().collect());
         let simulation = Simulation {
             broker: broker.clone(),
@@ -185,7 +186,9 @@ impl Dev {
         };
         let (stop, stopping) = watch::channel(false);
         let (stopper, shutdown) = shutdown();
-        let outside = tokio::spawn(simulation.open()?.run(stopping.clone()));
+        let outside = simulation.open()?;
+        let pending = outside.pending();
+        let outside = tokio::spawn(outside.run(stopping.clone()));
         let shop = tokio::spawn(shop.open()?.run(stopping));
         let worker = Worker {
             store: store.clone(),
@@ -202,12 +205,16 @@ impl Dev {
             system_clock: None,
         };
         let worker = tokio::spawn(worker.run(shutdown, held));
-        clock
-            .run(|now| {
-                progress.set_position(telemetry.finished());
-                progress.set_message(rfc3339(now));
-            })
-            .await;
+        let show = |now| {
+            progress.set_position(telemetry.finished());
+            progress.set_message(rfc3339(now));
+        };
+        while let Some(next) = clock.run_until(until, show).await {
+            if pending.count() == 0 && only_resends_are_left(&**store).await? {
+                break;
+            }
+            until = next + Millis::DAY;
+        }
         progress.finish_and_clear();
         let ended = clock.now();
         stopper.drain();
@@ -252,7 +259,7 @@ pub(super) fn built_in() -> anyhow::Result<Vec<LoadedDefinition>> {
 async fn unheard(store: &dyn Store, orders: &[ScriptedOrder]) -> anyhow::Result<Unheard> {
     let mut unheard: Unheard = orders.iter().map(identity).collect();
     let mut unfinished = Unheard::new();
-    each(store, |stored| {
+    each(store, None, |stored| {
         let order = (stored.order.tenant.clone(), stored.order.order_id.clone());
         unheard.remove(&order);
         if !stored.saga.status.is_final() {
@@ -262,6 +269,27 @@ async fn unheard(store: &dyn Store, orders: &[ScriptedOrder]) -> anyhow::Result<
     .await?;
     unheard.extend(unfinished);
     Ok(unheard)
+}
+
+/// Whether nothing more is going to happen: what is sent again to somebody who never answers
+/// would be sent for ever, and an operator knows.
+async fn only_resends_are_left(store: &dyn Store) -> anyhow::Result<bool> {
+    let is_left = |phase: &Phase| match phase {
+        Phase::Sent(wait) | Phase::Asking(wait) | Phase::Undoing { wait, .. } => {
+            wait.give_up_at.or(wait.deadline_at).is_none()
+        }
+        Phase::Awaiting { deadline_at } => deadline_at.is_none(),
+        _ => true,
+    };
+    let mut only_resends = true;
+    for status in [Status::Running, Status::Compensating] {
+        each(store, Some(status), |Stored { saga, .. }| {
+            let has_told = !saga.attention.is_empty();
+            only_resends &= has_told && saga.steps.iter().all(|step| is_left(&step.phase));
+        })
+        .await?;
+    }
+    Ok(only_resends)
 }
 
 /// Tenant and order id.

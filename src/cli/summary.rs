@@ -61,7 +61,7 @@ impl Summary {
         let mut tally = Tally::default();
         let asked = run.asked.len();
         let mut missing = run.asked;
-        each(store, |stored| {
+        each(store, None, |stored| {
             tally.add(stored);
             missing.remove(&(stored.order.tenant.clone(), stored.order.order_id.clone()));
         })
@@ -145,10 +145,16 @@ fn quantile(durations: &[u64], share: f64) -> f64 {
     found.map_or(0.0, |duration| *duration as f64 / 1_000.0)
 }
 
-pub(super) async fn each(store: &dyn Store, mut look: impl FnMut(&Stored)) -> anyhow::Result<()> {
+/// Shows every saga in that status, or all of them.
+pub(super) async fn each(
+    store: &dyn Store,
+    status: Option<Status>,
+    mut look: impl FnMut(&Stored),
+) -> anyhow::Result<()> {
+    let filter = Filter { status, ..Filter::default() };
     let mut after = None;
     loop {
-        let page = store.list(&Filter::default(), after, PAGE).await?;
+        let page = store.list(&filter, after, PAGE).await?;
         page.iter().for_each(&mut look);
         after = page.last().map(|last| last.saga.id);
         if page.len() < PAGE {
@@ -161,7 +167,7 @@ pub(super) async fn each(store: &dyn Store, mut look: impl FnMut(&Stored)) -> an
 pub(super) async fn write_report(store: &dyn Store, path: &Path) -> anyhow::Result<()> {
     let mut out = BufWriter::new(std::fs::File::create(path)?);
     let mut lines = Vec::new();
-    each(store, |stored| lines.push(line(stored))).await?;
+    each(store, None, |stored| lines.push(line(stored))).await?;
     for line in lines {
         writeln!(out, "{line}")?;
     }
