@@ -7,7 +7,7 @@ use makegood::broker::memory::MemoryBroker;
 use makegood::broker::{Broker, Channel, Event, Outgoing};
 use makegood::clock::{Busy, SystemClock};
 use makegood::saga::{Input, Status, Time};
-use makegood::store::sqlite::SqliteStore;
+use makegood::store::sqlite::{Durability, SqliteStore};
 use makegood::store::{DefinitionRow, Store};
 use makegood::telemetry::Telemetry;
 use makegood::worker::{Options, Stopper, Worker, shutdown};
@@ -31,8 +31,9 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(SystemClock::default());
         let file = folder.path().join("makegood.db");
-        let store: Arc<dyn Store> =
-            Arc::new(SqliteStore::open(&file, clock.clone()).await.unwrap());
+        let store: Arc<dyn Store> = Arc::new(
+            SqliteStore::open(&file, clock.clone(), Durability::ProcessCrash).await.unwrap(),
+        );
         store.migrate().await.unwrap();
         for (name, content) in definitions {
             let (name, content) = ((*name).to_owned(), (*content).to_owned());

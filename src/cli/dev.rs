@@ -13,16 +13,17 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::summary::{Run, Summary, write_report};
+use super::summary::{Run, Summary, each, write_report};
 use super::{End, Misuse, definitions, log, open, print_json};
 use crate::broker::Broker;
 use crate::broker::memory::MemoryBroker;
 use crate::catalog::{self, Catalog, LoadedDefinition};
 use crate::clock::{Clock, SimulatedClock, rfc3339};
 use crate::config::{Config, LogFormat};
-use crate::fixture::{self, ScriptedOrder, Scripts, Shop, Simulation, auditor};
+use crate::fixture::{self, ScriptedOrder, Scripts, Shop, Simulation, Unheard, auditor};
 use crate::saga::{Millis, Time};
 use crate::store::Store;
+use crate::store::sqlite::Durability;
 use crate::telemetry::Telemetry;
 use crate::worker::{self, Worker, shutdown, topology};
 
@@ -33,8 +34,15 @@ const BUILT_IN: [(&str, &str); 2] = [
 ];
 /// Nobody else writes to the file: due times are known without looking.
 const TIMER_POLL: Millis = Millis::DAY;
+/// A run that a power cut spoils is simply run again; a killed one goes on where it was. With
+/// 16 commits per order, waiting for the disk at each was three quarters of the wall time.
+const DURABILITY: Durability = Durability::ProcessCrash;
 /// Participants and couriers act on whole seconds, so that simulated time makes fewer stops.
 const GRAIN: Millis = Millis::SECOND;
+
+/// There in the data folder while a run is going. Found at the start, it says that the last
+/// run was killed, and whatever its broker still held was lost with it.
+const RUNNING: &str = "running";
 
 #[derive(Debug, Args)]
 pub(super) struct Dev {
@@ -78,21 +86,28 @@ impl Dev {
         // A person watches: what happens to orders is in the summary, not in the log.
         log(&Config { log_format: LogFormat::Text, log: "error".to_owned(), ..config.clone() });
         let orders = self.read_orders()?;
-        let asked = orders.len();
+        let asked = orders.iter().map(identity).collect();
         let ledgers = self.data.join("ledgers");
         let first = orders.iter().map(|order| order.paid_at).min().unwrap_or_default();
-        let began = first.max(open::latest(&self.data).await?);
+        let began = first.max(open::latest(&self.data).await?.unwrap_or_default());
         let clock = SimulatedClock::starting_at(began);
-        let store = open::sqlite(&self.data, Arc::new(clock.clone())).await?;
+        let store = open::sqlite(&self.data, Arc::new(clock.clone()), DURABILITY).await?;
         store.migrate().await?;
+        let running = self.data.join(RUNNING);
+        let unheard = match running.exists() {
+            true => unheard(&*store, &orders).await?,
+            false => Unheard::default(),
+        };
+        std::fs::write(&running, [])?;
         let catalog = self.publish(&*store).await?;
         let watch = Instant::now();
-        let ended = self.simulate(&config, &store, &catalog, &clock, orders, &ledgers).await?;
+        let ended = self.simulate(&config, &store, &catalog, &clock, (orders, unheard)).await?;
         let wall = watch.elapsed();
         let definition = |name: &str, version: u32| {
             Some(Arc::new(catalog.get(name, version)?.definition.clone()))
         };
-        let options = auditor::AuditOptions { now: ended, may_wait: self.until == Until::Quiet };
+        let clocks_fire = self.until == Until::Settled;
+        let options = auditor::AuditOptions { now: ended, may_wait: !clocks_fire, clocks_fire };
         let audit = auditor::audit(&*store, &definition, &ledgers, options).await?;
         let run = Run { asked, began, ended, wall, audit };
         let summary = Summary::of(&*store, run).await?;
@@ -100,6 +115,7 @@ impl Dev {
             write_report(&*store, path).await?;
         }
         store.close().await;
+        std::fs::remove_file(&running)?;
         if self.json {
             print_json(&summary)?;
         } else {
@@ -137,8 +153,7 @@ impl Dev {
         store: &Arc<dyn Store>,
         catalog: &Catalog,
         clock: &SimulatedClock,
-        orders: Vec<ScriptedOrder>,
-        ledgers: &Path,
+        (orders, unheard): (Vec<ScriptedOrder>, Unheard),
     ) -> anyhow::Result<Time> {
         let held = clock.busy();
         let shared: Arc<dyn Clock> = Arc::new(clock.clone());
@@ -147,20 +162,24 @@ impl Dev {
         let topology = topology(catalog);
         broker.declare(&topology).await?;
         let progress = progress(orders.len() as u64);
+        let ledgers = self.data.join("ledgers");
+        let unheard = Arc::new(unheard);
         let scripts: Arc<Scripts> = Arc::new(orders.iter().collect());
         let simulation = Simulation {
             broker: broker.clone(),
             clock: shared.clone(),
-            ledgers: ledgers.to_owned(),
+            ledgers: ledgers.clone(),
             participants: topology.participants,
             scripts,
+            unheard: unheard.clone(),
             options: fixture::Options { grain: GRAIN, ..fixture::Options::default() },
         };
         let shop = Shop {
             broker: broker.clone(),
             clock: shared.clone(),
-            ledgers: ledgers.to_owned(),
+            ledgers,
             orders,
+            unheard,
             timeline: fixture::Timeline::default(),
             fsync: false,
         };
@@ -205,6 +224,9 @@ impl Dev {
             true => String::new(),
             false => format!(" --data {}", self.data.display()),
         };
+        if summary.worth_a_look.is_empty() {
+            return;
+        }
         // As it was called, so that the lines can be copied.
         let me = std::env::args().next().unwrap_or_else(|| "makegood".to_owned());
         println!("\nNext, try");
@@ -224,6 +246,27 @@ impl Dev {
 pub(super) fn built_in() -> anyhow::Result<Vec<LoadedDefinition>> {
     let load = |(name, text)| catalog::load(name, text).context("a built-in definition is flawed");
     BUILT_IN.into_iter().map(load).collect()
+}
+
+/// The orders of which a killed run may have lost messages: those that are not finished.
+async fn unheard(store: &dyn Store, orders: &[ScriptedOrder]) -> anyhow::Result<Unheard> {
+    let mut unheard: Unheard = orders.iter().map(identity).collect();
+    let mut unfinished = Unheard::new();
+    each(store, |stored| {
+        let order = (stored.order.tenant.clone(), stored.order.order_id.clone());
+        unheard.remove(&order);
+        if !stored.saga.status.is_final() {
+            unfinished.insert(order);
+        }
+    })
+    .await?;
+    unheard.extend(unfinished);
+    Ok(unheard)
+}
+
+/// Tenant and order id.
+fn identity(order: &ScriptedOrder) -> (String, String) {
+    (order.tenant_id.clone(), order.order_id.clone())
 }
 
 fn progress(orders: u64) -> ProgressBar {

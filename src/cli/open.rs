@@ -13,12 +13,14 @@ use crate::config::Config;
 use crate::saga::Time;
 use crate::store::Store;
 use crate::store::postgres::{PostgresOptions, PostgresStore};
-use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::{Durability, SqliteStore};
 
 /// The data folder of `makegood dev`.
 pub(super) const DATA: &str = ".makegood";
 /// The SQLite file in a data folder.
 const FILE: &str = "makegood.db";
+/// How the URL of a SQLite store begins.
+const SQLITE: &str = "sqlite:";
 
 /// Which store a command that looks at orders means.
 #[derive(Debug, clap::Args)]
@@ -44,45 +46,30 @@ impl Place {
     pub async fn look(&self, config: &Config) -> anyhow::Result<Arc<dyn Store>> {
         match self.folder(config) {
             Some(folder) => {
-                let file = folder.join(FILE);
+                holds_dev_run(&folder)?;
                 let clock = Arc::new(SystemClock::default());
-                let missing = || {
-                    format!("there is no dev run in {}: `makegood dev` makes one", folder.display())
-                };
-                anyhow::ensure!(file.exists(), missing());
-                Ok(Arc::new(SqliteStore::open_read_only(&file, clock).await?))
+                Ok(Arc::new(SqliteStore::open_read_only(&folder.join(FILE), clock).await?))
             }
             None => store(config, Arc::new(SystemClock::default())).await,
         }
     }
 
-    /// Opens it for changing something.
+    /// Opens it for changing something. In the folder of a dev run that happens at the
+    /// simulated time at which the run ended, not years before or after it.
     pub async fn change(&self, config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+        let machine = || Arc::new(SystemClock::default());
         match self.folder(config) {
-            // Simulated time stands where the journal ends, and a deed there happens then.
             Some(folder) => {
+                holds_dev_run(&folder)?;
                 let clock: Arc<dyn Clock> = match latest(&folder).await? {
-                    Time(0) => Arc::new(SystemClock::default()), // no run has begun there
-                    now => Arc::new(SimulatedClock::starting_at(now)),
+                    Some(now) => Arc::new(SimulatedClock::starting_at(now)),
+                    None => machine(),
                 };
-                sqlite(&folder, clock).await
+                sqlite(&folder, clock, Durability::PowerCut).await
             }
-            None => store(config, Arc::new(SystemClock::default())).await,
+            None => store(config, machine()).await,
         }
     }
-}
-
-/// Where simulated time goes on in a data folder: the latest time that an earlier run came to.
-pub(super) async fn latest(folder: &Path) -> anyhow::Result<Time> {
-    if !exists(folder) {
-        return Ok(Time::default());
-    }
-    let clock = Arc::new(SimulatedClock::starting_at(Time::default()));
-    let store = sqlite(folder, clock).await?;
-    store.migrate().await?;
-    let latest = store.latest_time().await?;
-    store.close().await;
-    Ok(latest.unwrap_or_default())
 }
 
 /// The configured store, once it has answered. Its tables are not checked yet.
@@ -90,28 +77,60 @@ pub(super) async fn store(
     config: &Config,
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<Arc<dyn Store>> {
-    let store = patient_store(config, clock).await?;
-    store.now().await?;
-    Ok(store)
+    match postgres(config)? {
+        Some(options) => Ok(Arc::new(PostgresStore::connect(options).await?)),
+        None => sqlite_of(config, clock).await,
+    }
 }
 
-/// The configured store, which may be away: for whoever waits until it is back.
-pub(super) async fn patient_store(
+/// The configured store, for a worker: a database that is not there yet is waited for.
+pub(super) async fn store_to_wait_for(
     config: &Config,
     clock: Arc<dyn Clock>,
 ) -> anyhow::Result<Arc<dyn Store>> {
-    let url = config.store()?;
-    if let Some(folder) = url.expose_secret().strip_prefix("sqlite:") {
-        return sqlite(Path::new(folder.trim_start_matches("//")), clock).await;
+    match postgres(config)? {
+        Some(options) => Ok(Arc::new(PostgresStore::new(options)?)),
+        None => sqlite_of(config, clock).await,
     }
-    let options =
-        PostgresOptions { url: url.clone(), max_connections: config.database_connections };
-    Ok(Arc::new(PostgresStore::new(options)?))
+}
+
+/// How to reach PostgreSQL, where the store is one.
+fn postgres(config: &Config) -> anyhow::Result<Option<PostgresOptions>> {
+    let url = config.store()?;
+    let is_sqlite = url.expose_secret().starts_with(SQLITE);
+    let max_connections = config.database_connections;
+    Ok((!is_sqlite).then(|| PostgresOptions { url: url.clone(), max_connections }))
+}
+
+async fn sqlite_of(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Store>> {
+    let url = config.store()?.expose_secret();
+    let folder = url.trim_start_matches(SQLITE).trim_start_matches("//");
+    sqlite(Path::new(folder), clock, Durability::PowerCut).await
+}
+
+fn holds_dev_run(folder: &Path) -> anyhow::Result<()> {
+    let missing =
+        || format!("there is no dev run in {}: `makegood dev` makes one", folder.display());
+    anyhow::ensure!(exists(folder), missing());
+    Ok(())
 }
 
 /// Whether a dev run has left something there.
 pub(super) fn exists(folder: &Path) -> bool {
     folder.join(FILE).exists()
+}
+
+/// The time at which the dev runs in a folder have arrived, if there were any.
+pub(super) async fn latest(folder: &Path) -> anyhow::Result<Option<Time>> {
+    if !exists(folder) {
+        return Ok(None);
+    }
+    let clock = Arc::new(SimulatedClock::starting_at(Time::default()));
+    let store = sqlite(folder, clock, Durability::PowerCut).await?;
+    store.migrate().await?;
+    let latest = store.latest_time().await?;
+    store.close().await;
+    Ok(latest)
 }
 
 /// "Now" for ages: a dev run lives in simulated time, which stands where its journal ends.
@@ -123,10 +142,14 @@ pub(super) async fn present(store: &dyn Store, simulated: bool) -> anyhow::Resul
 }
 
 /// The store in a data folder, made where it is missing.
-pub(super) async fn sqlite(folder: &Path, clock: Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Store>> {
+pub(super) async fn sqlite(
+    folder: &Path,
+    clock: Arc<dyn Clock>,
+    durability: Durability,
+) -> anyhow::Result<Arc<dyn Store>> {
     std::fs::create_dir_all(folder)
         .with_context(|| format!("cannot make the data folder {}", folder.display()))?;
-    Ok(Arc::new(SqliteStore::open(&folder.join(FILE), clock).await?))
+    Ok(Arc::new(SqliteStore::open(&folder.join(FILE), clock, durability).await?))
 }
 
 /// The configured broker. Connects when first used.

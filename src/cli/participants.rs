@@ -85,6 +85,7 @@ impl Participants {
             ledgers: self.ledgers.unwrap_or(config.ledgers),
             participants: topology.participants,
             scripts: Arc::new(orders.iter().collect::<Scripts>()),
+            unheard: Arc::default(), // a real broker keeps what it confirmed
             options: fixture::Options {
                 timeline: Timeline { origin, start: clock.now(), pace: self.pace },
                 reply_delay: (slower(REPLY_DELAY_MS.0), slower(REPLY_DELAY_MS.1)),
@@ -137,7 +138,9 @@ impl Submit {
         let timeline = Timeline { origin: latest, start: clock.now(), pace: 1.0 };
         let ledgers = self.ledgers.unwrap_or_else(|| config.ledgers.clone());
         let broker = open::broker(config)?;
-        let shop = Shop { broker: broker.clone(), clock, ledgers, orders, timeline, fsync: true };
+        let unheard = Arc::default(); // a real broker keeps what it confirmed
+        let shop =
+            Shop { broker: broker.clone(), clock, ledgers, orders, timeline, fsync: true, unheard };
         let shop = shop.open()?;
         let left = shop.left() as u64;
         let mut emitted = shop.emitted();

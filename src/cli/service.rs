@@ -48,7 +48,7 @@ impl Run {
     pub async fn run(self, config: Config) -> anyhow::Result<End> {
         log(&config);
         let system_clock = Arc::new(SystemClock::default());
-        let store = open::patient_store(&config, system_clock.clone()).await?;
+        let store = open::store_to_wait_for(&config, system_clock.clone()).await?;
         let broker = open::broker(&config)?;
         let telemetry = Arc::new(Telemetry::new());
         let address = config.http_listen;

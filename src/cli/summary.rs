@@ -1,5 +1,6 @@
 //! What a dev run came to, for people and as JSON.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io::{BufWriter, Write};
 use std::path::Path;
@@ -20,17 +21,18 @@ const PAGE: usize = 1_000;
 
 /// A run that has ended.
 pub(super) struct Run {
-    /// Orders that were to be run.
-    pub asked: usize,
+    /// The orders that were to be run, each once: tenant and order id.
+    pub asked: HashSet<(String, String)>,
     pub began: Time,
     pub ended: Time,
     pub wall: Duration,
     pub audit: AuditReport,
 }
 
-/// Counts over all orders in the data folder.
+/// Counts over all orders in the data folder, those of earlier runs included.
 #[derive(Debug, Serialize)]
 pub(super) struct Summary {
+    /// Different orders that this run was asked to make good.
     pub orders: usize,
     pub completed: u64,
     pub compensated: u64,
@@ -38,7 +40,7 @@ pub(super) struct Summary {
     pub running: u64,
     pub attention: u64,
     pub dead_letters: u64,
-    /// Orders that are neither a saga nor a dead letter.
+    /// Orders of this run that are neither a saga nor a dead letter.
     pub unaccounted: u64,
     pub simulated_from: String,
     pub simulated_until: String,
@@ -57,21 +59,30 @@ pub(super) struct Summary {
 impl Summary {
     pub async fn of(store: &dyn Store, run: Run) -> anyhow::Result<Summary> {
         let mut tally = Tally::default();
-        each(store, |stored| tally.add(stored)).await?;
+        let asked = run.asked.len();
+        let mut missing = run.asked;
+        each(store, |stored| {
+            tally.add(stored);
+            missing.remove(&(stored.order.tenant.clone(), stored.order.order_id.clone()));
+        })
+        .await?;
         let dead_letters = store.counts().await?.dead_letters;
+        for letter in store.dead_letters(usize::try_from(dead_letters)?).await? {
+            if let (Some(tenant), Some(order_id)) = (letter.tenant, letter.order_id) {
+                missing.remove(&(tenant, order_id));
+            }
+        }
         tally.durations.sort_unstable();
-        let sagas = tally.completed + tally.compensated + tally.running;
-        let asked = run.asked as u64;
         let seconds = run.wall.as_secs_f64();
         let span = run.ended - run.began;
         Ok(Summary {
-            orders: run.asked,
+            orders: asked,
             completed: tally.completed,
             compensated: tally.compensated,
             running: tally.running,
             attention: tally.attention,
             dead_letters,
-            unaccounted: asked.saturating_sub(sagas + dead_letters),
+            unaccounted: missing.len() as u64,
             simulated_from: rfc3339(run.began),
             simulated_until: rfc3339(run.ended),
             simulated_days: span.0 as f64 / Millis::DAY.0 as f64,
@@ -134,7 +145,7 @@ fn quantile(durations: &[u64], share: f64) -> f64 {
     found.map_or(0.0, |duration| *duration as f64 / 1_000.0)
 }
 
-async fn each(store: &dyn Store, mut look: impl FnMut(&Stored)) -> anyhow::Result<()> {
+pub(super) async fn each(store: &dyn Store, mut look: impl FnMut(&Stored)) -> anyhow::Result<()> {
     let mut after = None;
     loop {
         let page = store.list(&Filter::default(), after, PAGE).await?;

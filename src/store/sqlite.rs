@@ -1,15 +1,15 @@
 //! The store in one SQLite file: for `makegood dev`, for one process.
 //!
-//! One connection writes, in one transaction at a time (`writing`), and two read beside it.
-//! A lock file keeps a second writing process out. Time is whatever the given clock says, so
-//! that a simulated clock rules here too. No decision is taken here.
+//! There is one connection (`connection`), and everybody takes turns; a lock file keeps a
+//! second writing process out, while others may look on. Time is whatever the given clock
+//! says, so that a simulated clock rules here too. No decision is taken here.
 
 mod commit;
+mod connection;
 mod error;
 mod letters;
 mod queue;
 mod read;
-mod writing;
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -17,12 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
-    SqliteSynchronous,
-};
-use sqlx::{ConnectOptions, Connection};
-use tokio::sync::Mutex;
+use rusqlite::OpenFlags;
 
 use super::{
     BoxError, Change, Counts, DeadLetter, DefinitionRow, Filter, JournalRow, OutboxKey, OutboxRow,
@@ -30,23 +25,30 @@ use super::{
 };
 use crate::clock::Clock;
 use crate::saga::{SagaId, Time};
-use error::explain;
-use writing::Writer;
+use connection::Connection;
+use error::Failure;
 
 /// How long SQLite itself waits for a file lock that another process holds for a moment.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Readers beside the writer: the worker's and an operator's.
-const READERS: u32 = 2;
 const OPENING: &str = "opening the database file";
 
 /// Each brings the tables from the version before it to its own, counted from 1, and sets
 /// `user_version`. Released ones never change.
 const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/sqlite/0001_tables.sql")];
 
+/// What a commit survives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// The machine losing power: every commit waits for the disk.
+    #[default]
+    PowerCut,
+    /// This process being killed at any moment. A power cut may take the last commits with it,
+    /// newest first; the file stays consistent. For what can simply be run again.
+    ProcessCrash,
+}
+
 pub struct SqliteStore {
-    /// `None` when opened for reading only, or closed.
-    writer: Mutex<Option<Writer>>,
-    readers: SqlitePool,
+    connection: Connection,
     clock: Arc<dyn Clock>,
 }
 
@@ -55,18 +57,19 @@ impl SqliteStore {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`], also when another process has it open for writing.
-    pub async fn open(path: &Path, clock: Arc<dyn Clock>) -> Result<SqliteStore, StoreError> {
+    pub async fn open(
+        path: &Path,
+        clock: Arc<dyn Clock>,
+        durability: Durability,
+    ) -> Result<SqliteStore, StoreError> {
         let lock = lock_beside(path)?;
-        let options = options(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full);
-        let connection = SqliteConnection::connect_with(&options)
-            .await
-            .map_err(|error| explain(OPENING, error))?;
-        let readers = readers(options.create_if_missing(false));
-        let writer = Mutex::new(Some(Writer::new(connection, lock)));
-        Ok(SqliteStore { writer, readers, clock })
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+        let settings = match durability {
+            Durability::PowerCut => "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL",
+            Durability::ProcessCrash => "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL",
+        };
+        let connection = connect(path, flags, settings).map_err(|error| error.explain(OPENING))?;
+        Ok(SqliteStore { connection: Connection::new(connection, Some(lock)), clock })
     }
 
     /// Opens an existing file for reading, also while another process writes to it.
@@ -77,24 +80,23 @@ impl SqliteStore {
         path: &Path,
         clock: Arc<dyn Clock>,
     ) -> Result<SqliteStore, StoreError> {
-        let readers = readers(options(path).read_only(true));
-        readers.acquire().await.map_err(|error| explain(OPENING, error))?;
-        Ok(SqliteStore { writer: Mutex::new(None), readers, clock })
+        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, "")
+            .map_err(|error| error.explain(OPENING))?;
+        Ok(SqliteStore { connection: Connection::new(connection, None), clock })
     }
 }
 
-fn options(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .busy_timeout(BUSY_TIMEOUT)
-        .disable_statement_logging()
-}
-
-fn readers(options: SqliteConnectOptions) -> SqlitePool {
-    SqlitePoolOptions::new()
-        .max_connections(READERS)
-        .test_before_acquire(false)
-        .connect_lazy_with(options)
+fn connect(
+    path: &Path,
+    flags: OpenFlags,
+    settings: &'static str,
+) -> Result<rusqlite::Connection, Failure> {
+    // One thread at a time: SQLite's own mutex would be a second one.
+    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = rusqlite::Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.execute_batch(settings)?;
+    Ok(connection)
 }
 
 /// SQLite would let two processes take turns at writing; their simulated clocks and memory
@@ -122,17 +124,17 @@ fn lock_beside(path: &Path) -> Result<File, StoreError> {
 #[async_trait]
 impl Store for SqliteStore {
     async fn migrate(&self) -> Result<(), StoreError> {
-        let mut transaction = writing::begin(&self.writer, "migrating").await?;
-        let present = read::version(transaction.connection()).await?;
-        for migration in MIGRATIONS.into_iter().skip(present) {
-            transaction.script(migration).await?;
-        }
-        transaction.commit().await
+        self.connection.write("migrating", |transaction| {
+            let present = read::version(transaction)?;
+            for migration in MIGRATIONS.into_iter().skip(present) {
+                transaction.execute_batch(migration)?;
+            }
+            Ok(())
+        })
     }
 
     async fn check(&self) -> Result<(), StoreError> {
-        let mut reader = read::reader(&self.readers).await?;
-        match read::version(&mut reader).await? == MIGRATIONS.len() {
+        match self.connection.read("checking the tables", read::version)? == MIGRATIONS.len() {
             true => Ok(()),
             false => Err(StoreError::NotMigrated),
         }
@@ -143,21 +145,20 @@ impl Store for SqliteStore {
     }
 
     async fn publish_definition(&self, row: &DefinitionRow) -> Result<Published, StoreError> {
-        let transaction = writing::begin(&self.writer, "publishing a definition").await?;
-        commit::publish_definition(transaction, row).await
+        self.connection
+            .write(commit::PUBLISHING, |transaction| commit::publish_definition(transaction, row))
     }
 
     async fn definitions(&self) -> Result<Vec<DefinitionRow>, StoreError> {
-        read::definitions(&self.readers).await
+        self.connection.read("reading definitions", read::definitions)
     }
 
     async fn load(&self, ids: &[SagaId]) -> Result<Vec<Stored>, StoreError> {
-        read::load(&self.readers, ids).await
+        self.connection.read("loading sagas", |connection| read::load(connection, ids))
     }
 
     async fn commit(&self, batch: &[Change]) -> Result<Vec<Written>, StoreError> {
-        let transaction = writing::begin(&self.writer, commit::DURING).await?;
-        commit::commit(transaction, batch).await
+        self.connection.write(commit::COMMITTING, |transaction| commit::commit(transaction, batch))
     }
 
     async fn claim_due(
@@ -166,17 +167,18 @@ impl Store for SqliteStore {
         until: Time,
         limit: usize,
     ) -> Result<Vec<SagaId>, StoreError> {
-        let transaction = writing::begin(&self.writer, "claiming due sagas").await?;
-        queue::claim_due(transaction, now, until, limit).await
+        self.connection.write("claiming due sagas", |transaction| {
+            queue::claim_due(transaction, now, until, limit)
+        })
     }
 
     async fn next_due(&self) -> Result<Option<Time>, StoreError> {
-        read::next_due(&self.readers).await
+        self.connection.read("looking for the next due saga", read::next_due)
     }
 
     async fn reschedule(&self, sagas: &[(SagaId, u32, Option<Time>)]) -> Result<(), StoreError> {
-        let transaction = writing::begin(&self.writer, queue::RESCHEDULING).await?;
-        queue::reschedule(transaction, sagas).await
+        self.connection
+            .write(queue::RESCHEDULING, |transaction| queue::reschedule(transaction, sagas))
     }
 
     async fn claim_outbox(
@@ -185,30 +187,33 @@ impl Store for SqliteStore {
         until: Time,
         limit: usize,
     ) -> Result<Vec<OutboxRow>, StoreError> {
-        let transaction = writing::begin(&self.writer, "claiming outbox rows").await?;
-        queue::claim_outbox(transaction, now, until, limit).await
+        self.connection.write("claiming outbox rows", |transaction| {
+            queue::claim_outbox(transaction, now, until, limit)
+        })
     }
 
     async fn delete_outbox(&self, keys: &[OutboxKey]) -> Result<(), StoreError> {
-        let transaction = writing::begin(&self.writer, queue::DELETING).await?;
-        queue::delete_outbox(transaction, keys).await
+        self.connection
+            .write(queue::DELETING, |transaction| queue::delete_outbox(transaction, keys))
     }
 
     async fn bury(&self, letters: &[DeadLetter]) -> Result<(), StoreError> {
-        let transaction = writing::begin(&self.writer, letters::BURYING).await?;
-        letters::bury(transaction, letters).await
+        self.connection.write(letters::BURYING, |transaction| letters::bury(transaction, letters))
     }
 
     async fn parked(&self, orders: &[(String, String)]) -> Result<Vec<DeadLetter>, StoreError> {
-        letters::parked(&self.readers, orders).await
+        self.connection
+            .read("reading parked letters", |connection| letters::parked(connection, orders))
     }
 
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
-        letters::newest(&self.readers, limit).await
+        self.connection
+            .read("reading dead letters", |connection| letters::newest(connection, limit))
     }
 
     async fn find(&self, order_id: &str, tenant: Option<&str>) -> Result<Vec<Stored>, StoreError> {
-        read::find(&self.readers, order_id, tenant).await
+        self.connection
+            .read("finding an order", |connection| read::find(connection, order_id, tenant))
     }
 
     async fn list(
@@ -217,25 +222,23 @@ impl Store for SqliteStore {
         after: Option<SagaId>,
         limit: usize,
     ) -> Result<Vec<Stored>, StoreError> {
-        read::list(&self.readers, filter, after, limit).await
+        self.connection
+            .read("listing orders", |connection| read::list(connection, filter, after, limit))
     }
 
     async fn journal(&self, saga: SagaId) -> Result<Vec<JournalRow>, StoreError> {
-        read::journal(&self.readers, saga).await
+        self.connection.read("reading a journal", |connection| read::journal(connection, saga))
     }
 
     async fn latest_time(&self) -> Result<Option<Time>, StoreError> {
-        read::latest_time(&self.readers).await
+        self.connection.read("looking for the latest time", read::latest_time)
     }
 
     async fn counts(&self) -> Result<Counts, StoreError> {
-        read::counts(&self.readers).await
+        self.connection.read("counting", read::counts)
     }
 
     async fn close(&self) {
-        self.readers.close().await;
-        if let Some(writer) = self.writer.lock().await.take() {
-            writer.close().await;
-        }
+        self.connection.close();
     }
 }

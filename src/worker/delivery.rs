@@ -38,8 +38,8 @@ impl Delivery {
             body: incoming.body,
             headers,
             cause: named.id,
-            tenant: named.tenant,
-            order_id: named.order_id,
+            tenant: named.tenant.filter(|tenant| is_storable(tenant)),
+            order_id: named.order_id.filter(|order_id| is_storable(order_id)),
             ticket: Mutex::new(Some(incoming.ticket)),
             open: AtomicUsize::new(inputs),
             homeless: AtomicUsize::new(0),
@@ -81,7 +81,8 @@ impl Delivery {
             id: letter_id(&self.source, &self.body, &self.headers),
             source: self.source.clone(),
             reason: reason.to_owned(),
-            error: error.to_owned(),
+            // A parser's words may quote the message, and no database takes every character.
+            error: error.replace(char::is_control, "\u{fffd}"),
             body: self.body.to_vec(),
             headers: self.headers.clone(),
             tenant: self.tenant.clone(),
@@ -91,6 +92,12 @@ impl Delivery {
             attempts: 1,
         }
     }
+}
+
+/// Whether a database takes it as text. No order that was taken in has another name, and the
+/// message itself is kept as raw bytes.
+fn is_storable(name: &str) -> bool {
+    !name.contains('\0')
 }
 
 /// What a message says about itself, where it could be read.

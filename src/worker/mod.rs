@@ -121,7 +121,9 @@ impl Worker {
     pub async fn run(self, shutdown: Shutdown, held: Busy) -> Result<(), StoreError> {
         let Worker { store, broker, clock, telemetry, options, system_clock } = self;
         let options = Arc::new(options);
-        for part in [DATABASE].into_iter().chain(CHANNELS.map(|(_, part)| part)) {
+        for part in
+            [DATABASE, "timers", "sweeper"].into_iter().chain(CHANNELS.map(|(_, part)| part))
+        {
             telemetry.health.expect(part);
         }
         let definitions = Definitions::new(store.clone(), broker.clone(), telemetry.clone());
@@ -265,12 +267,13 @@ impl Parts {
         let (confirmed, receiver) = tokio::sync::mpsc::channel(CONFIRMED_QUEUE);
         let (handle, queues) = Relay::channels(self.options.relays);
         for queue in queues {
-            let relay = Relay::new(
-                self.broker.clone(),
-                self.telemetry.clone(),
-                self.shutdown.clone(),
-                confirmed.clone(),
-            );
+            let relay = Relay {
+                broker: self.broker.clone(),
+                definitions: self.definitions.clone(),
+                telemetry: self.telemetry.clone(),
+                shutdown: self.shutdown.clone(),
+                confirmed: confirmed.clone(),
+            };
             flow.spawn(relay.run(queue));
         }
         (handle, receiver)

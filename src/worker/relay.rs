@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::definitions::Definitions;
 use super::message::Posting;
 use super::{Backoff, Shutdown};
 use crate::broker::{Broker, Event, Link, Outgoing, PublishError};
@@ -50,10 +51,20 @@ impl RelayHandle {
 }
 
 pub(super) struct Relay {
-    broker: Arc<dyn Broker>,
-    telemetry: Arc<Telemetry>,
-    shutdown: Shutdown,
-    confirmed: mpsc::Sender<(OutboxKey, Busy)>,
+    pub broker: Arc<dyn Broker>,
+    pub definitions: Definitions,
+    pub telemetry: Arc<Telemetry>,
+    pub shutdown: Shutdown,
+    pub confirmed: mpsc::Sender<(OutboxKey, Busy)>,
+}
+
+/// What one publication did not get confirmed.
+#[derive(Default)]
+struct Left {
+    /// Nobody knows whether it arrived.
+    unknown: Vec<Posted>,
+    /// No queue takes it.
+    unroutable: Vec<Posted>,
 }
 
 impl Relay {
@@ -64,42 +75,48 @@ impl Relay {
         (RelayHandle(senders.into()), receivers)
     }
 
-    pub fn new(
-        broker: Arc<dyn Broker>,
-        telemetry: Arc<Telemetry>,
-        shutdown: Shutdown,
-        confirmed: mpsc::Sender<(OutboxKey, Busy)>,
-    ) -> Relay {
-        Relay { broker, telemetry, shutdown, confirmed }
-    }
-
     /// Runs until all lanes and the sweeper are gone and everything is published.
     pub async fn run(self, mut queue: mpsc::Receiver<Posted>) {
         let mut batch = Vec::with_capacity(MAX_BATCH);
         while queue.recv_many(&mut batch, MAX_BATCH).await > 0 {
             let mut backoff = Backoff::default();
             let mut left = std::mem::take(&mut batch);
+            let mut mended = false;
             while !left.is_empty() && !self.shutdown.is_abandoned() {
-                left = self.publish(left).await;
+                let Left { unknown, unroutable } = self.publish(left).await;
+                left = unknown;
                 if !left.is_empty() {
                     backoff.wait().await;
+                }
+                // What no queue takes even after that stays in the outbox, for the sweeper.
+                if !unroutable.is_empty() && !mended {
+                    mended = self.mend().await;
+                    left.extend(unroutable.into_iter().filter(|_| mended));
                 }
             }
         }
     }
 
-    /// Publishes once. What nobody confirmed comes back, to be sent again at once, and all of it
-    /// while the broker takes nothing in: then lanes and intake wait as well. What the broker
-    /// has no place for (one queue is full, or missing) stays in the outbox, for the sweeper, so
-    /// that one participant does not hold up the others.
-    async fn publish(&self, posted: Vec<Posted>) -> Vec<Posted> {
+    /// Somebody deleted a queue or a binding: makes them exist again. True when they do.
+    async fn mend(&self) -> bool {
+        let declared = self.broker.declare(&self.definitions.topology()).await;
+        let error = declared.as_ref().err().map(|e| e as &dyn std::error::Error);
+        self.telemetry.part("topology", error);
+        declared.is_ok()
+    }
+
+    /// Publishes once. What nobody confirmed is to be sent again at once, and all of it while
+    /// the broker takes nothing in: then lanes and intake wait as well. What one full queue
+    /// refuses stays in the outbox, for the sweeper, so that one participant does not hold up
+    /// the others.
+    async fn publish(&self, posted: Vec<Posted>) -> Left {
         let (messages, rest): (Vec<Outgoing>, Vec<(OutboxKey, Busy)>) = posted
             .into_iter()
             .map(|posted| (posted.posting.message, (posted.posting.key, posted.busy)))
             .unzip();
         let answers = self.broker.publish(&messages).await;
         let is_blocked = self.broker.status().publishing == Link::Blocked;
-        let mut left = Vec::new();
+        let mut left = Left::default();
         let mut trouble = None;
         for ((message, (key, busy)), answer) in messages.into_iter().zip(rest).zip(answers) {
             match answer {
@@ -109,13 +126,14 @@ impl Relay {
                 }
                 Err(PublishError::Unroutable) => {
                     self.telemetry.publish_failed("unroutable", &message.event.kind);
+                    left.unroutable.push(Posted { posting: Posting { key, message }, busy });
                 }
                 Err(PublishError::Refused) if !is_blocked => {
                     self.telemetry.publish_failed("refused", &message.event.kind);
                 }
                 Err(error @ (PublishError::Refused | PublishError::Unknown(_))) => {
                     trouble.get_or_insert(error);
-                    left.push(Posted { posting: Posting { key, message }, busy });
+                    left.unknown.push(Posted { posting: Posting { key, message }, busy });
                 }
             }
         }

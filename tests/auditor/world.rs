@@ -205,7 +205,7 @@ impl World {
             let known = name == definition.name() && version == definition.version();
             known.then(|| definition.clone())
         };
-        let options = AuditOptions { now: self.now, may_wait: self.may_wait };
+        let options = AuditOptions { now: self.now, may_wait: self.may_wait, clocks_fire: true };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(audit(&self.store, &find, directory.path(), options)).unwrap()
     }

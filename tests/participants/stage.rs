@@ -75,6 +75,7 @@ impl Run<'_> {
             ledgers: self.ledgers.to_owned(),
             participants,
             scripts: Arc::new(self.orders.iter().collect::<Scripts>()),
+            unheard: Arc::default(),
             options: self.options.clone(),
         };
         let simulation = simulation.open().unwrap();
@@ -83,7 +84,8 @@ impl Run<'_> {
         let shop = self.shop.then(|| {
             let (broker, clock, orders) = (broker.clone(), shared.clone(), self.orders.clone());
             let (ledgers, timeline) = (self.ledgers.to_owned(), self.options.timeline);
-            let shop = Shop { broker, clock, ledgers, orders, timeline, fsync: false };
+            let unheard = Arc::default();
+            let shop = Shop { broker, clock, ledgers, orders, unheard, timeline, fsync: false };
             tokio::spawn(shop.open().unwrap().run(stop))
         });
         let sender = send(&broker, &shared, self.starts_at, messages);

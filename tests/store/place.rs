@@ -6,10 +6,9 @@ use std::sync::Arc;
 use makegood::clock::SimulatedClock;
 use makegood::saga::Time;
 use makegood::store::postgres::{PostgresOptions, PostgresStore};
-use makegood::store::sqlite::SqliteStore;
+use makegood::store::sqlite::{Durability, SqliteStore};
 use makegood::store::{Store, StoreError};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{AssertSqlSafe, Connection, Executor};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -62,7 +61,7 @@ impl Place {
         Ok(match self {
             Place::Sqlite(_) => {
                 let clock = Arc::new(SimulatedClock::starting_at(CLOCK));
-                Arc::new(SqliteStore::open(&self.file(), clock).await?)
+                Arc::new(SqliteStore::open(&self.file(), clock, Durability::PowerCut).await?)
             }
             Place::Postgres { .. } => Arc::new(PostgresStore::connect(self.options()).await?),
         })
@@ -118,9 +117,8 @@ impl Place {
                 sqlx::query_scalar(sql).fetch_one(&mut self.connection().await).await.unwrap()
             }
             Place::Sqlite(_) => {
-                let options = SqliteConnectOptions::new().filename(self.file()).read_only(true);
-                let mut connection = SqliteConnection::connect_with(&options).await.unwrap();
-                sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap()
+                let connection = rusqlite::Connection::open(self.file()).unwrap();
+                connection.query_row(sql, [], |row| row.get(0)).unwrap()
             }
         }
     }

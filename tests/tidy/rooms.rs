@@ -21,7 +21,7 @@ const FIXTURE_KNOWS: [&str; 7] =
 const WIRING: [&str; 4] = ["cli", "config", "main", "lib"];
 
 /// What has no place in the core: it is called with the time and answers with effects.
-const IMPURE: [&str; 14] = [
+const IMPURE: [&str; 15] = [
     "SystemTime",
     "Instant",
     "rand",
@@ -30,6 +30,7 @@ const IMPURE: [&str; 14] = [
     "await",
     "tokio",
     "sqlx",
+    "rusqlite",
     "lapin",
     "serde",
     "serde_json",
@@ -39,8 +40,9 @@ const IMPURE: [&str; 14] = [
 ];
 
 /// Libraries that shape the code that uses them, and the rooms that are there to keep them in.
-const KEPT_IN: [(&str, &[&str]); 6] = [
+const KEPT_IN: [(&str, &[&str]); 7] = [
     ("sqlx", &["store"]),
+    ("rusqlite", &["store"]),
     ("lapin", &["broker"]),
     ("axum", &["http"]),
     ("prometheus", &["telemetry"]),

@@ -1,89 +1,78 @@
 //! What workers take turns at: due sagas and outbox rows.
 
+use rusqlite::{Transaction, params};
 use uuid::Uuid;
 
-use super::error::explain;
-use super::writing::Transaction;
+use super::connection::{execute, fetch};
+use super::error::Failure;
 use crate::saga::{SagaId, Time};
 use crate::store::rows::{self, OutboxColumns, signed, small};
-use crate::store::{OutboxKey, OutboxRow, StoreError};
+use crate::store::{OutboxKey, OutboxRow};
 
 pub(super) const RESCHEDULING: &str = "rescheduling";
 pub(super) const DELETING: &str = "deleting outbox rows";
 
-pub(super) async fn claim_due(
-    mut transaction: Transaction<'_>,
+pub(super) fn claim_due(
+    transaction: &Transaction<'_>,
     now: Time,
     until: Time,
     limit: usize,
-) -> Result<Vec<SagaId>, StoreError> {
-    let during = transaction.during();
-    let due: Vec<(Uuid,)> =
-        sqlx::query_as("SELECT saga_id FROM saga WHERE due <= ?1 ORDER BY due LIMIT ?2")
-            .bind(now.0)
-            .bind(rows::limit(limit))
-            .fetch_all(transaction.connection())
-            .await
-            .map_err(|error| explain(during, error))?;
+) -> Result<Vec<SagaId>, Failure> {
+    let due: Vec<(Uuid,)> = fetch(
+        transaction,
+        "SELECT saga_id FROM saga WHERE due <= ?1 ORDER BY due LIMIT ?2",
+        params![now.0, rows::limit(limit)],
+    )?;
     for (id,) in &due {
-        let query = sqlx::query("UPDATE saga SET due = ?2 WHERE saga_id = ?1");
-        transaction.execute(query.bind(*id).bind(until.0)).await?;
+        execute(transaction, "UPDATE saga SET due = ?2 WHERE saga_id = ?1", params![id, until.0])?;
     }
-    transaction.commit().await?;
     Ok(due.into_iter().map(|(id,)| SagaId(id)).collect())
 }
 
-pub(super) async fn reschedule(
-    mut transaction: Transaction<'_>,
+pub(super) fn reschedule(
+    transaction: &Transaction<'_>,
     sagas: &[(SagaId, u32, Option<Time>)],
-) -> Result<(), StoreError> {
+) -> Result<(), Failure> {
     for (id, version, due) in sagas {
-        let query = sqlx::query("UPDATE saga SET due = ?3 WHERE saga_id = ?1 AND version = ?2");
-        let query =
-            query.bind(id.0).bind(signed(*version, RESCHEDULING)?).bind(due.map(|due| due.0));
-        transaction.execute(query).await?;
+        execute(
+            transaction,
+            "UPDATE saga SET due = ?3 WHERE saga_id = ?1 AND version = ?2",
+            params![id.0, signed(*version, RESCHEDULING)?, due.map(|due| due.0)],
+        )?;
     }
-    transaction.commit().await
+    Ok(())
 }
 
-pub(super) async fn claim_outbox(
-    mut transaction: Transaction<'_>,
+pub(super) fn claim_outbox(
+    transaction: &Transaction<'_>,
     now: Time,
     until: Time,
     limit: usize,
-) -> Result<Vec<OutboxRow>, StoreError> {
-    let during = transaction.during();
-    let claimed: Vec<OutboxColumns> = sqlx::query_as(
+) -> Result<Vec<OutboxRow>, Failure> {
+    let claimed: Vec<OutboxColumns> = fetch(
+        transaction,
         "UPDATE outbox SET claimed_until = ?2
          WHERE (saga_id, version, number) IN (
              SELECT saga_id, version, number FROM outbox WHERE claimed_until <= ?1
              ORDER BY claimed_until LIMIT ?3)
          RETURNING saga_id, version, number, claimed_until, channel, message",
-    )
-    .bind(now.0)
-    .bind(until.0)
-    .bind(rows::limit(limit))
-    .fetch_all(transaction.connection())
-    .await
-    .map_err(|error| explain(during, error))?;
+        params![now.0, until.0, rows::limit(limit)],
+    )?;
     let mut claimed: Vec<OutboxRow> = rows::all(claimed)?;
     claimed.sort_unstable_by_key(|row| row.key);
-    transaction.commit().await?;
     Ok(claimed)
 }
 
-pub(super) async fn delete_outbox(
-    mut transaction: Transaction<'_>,
+pub(super) fn delete_outbox(
+    transaction: &Transaction<'_>,
     keys: &[OutboxKey],
-) -> Result<(), StoreError> {
+) -> Result<(), Failure> {
     for key in keys {
-        let query =
-            sqlx::query("DELETE FROM outbox WHERE saga_id = ?1 AND version = ?2 AND number = ?3");
-        let query = query
-            .bind(key.saga.0)
-            .bind(signed(key.version, DELETING)?)
-            .bind(small(key.number, DELETING)?);
-        transaction.execute(query).await?;
+        execute(
+            transaction,
+            "DELETE FROM outbox WHERE saga_id = ?1 AND version = ?2 AND number = ?3",
+            params![key.saga.0, signed(key.version, DELETING)?, small(key.number, DELETING)?],
+        )?;
     }
-    transaction.commit().await
+    Ok(())
 }

@@ -1,11 +1,9 @@
 //! Questions: sagas, journals, definitions, counts.
 
-use sqlx::pool::PoolConnection;
-use sqlx::query::QueryAs;
-use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqlitePool, SqliteRow};
-use sqlx::{FromRow, Sqlite};
+use rusqlite::{Connection, params};
 
-use super::error::explain;
+use super::connection::fetch;
+use super::error::Failure;
 use crate::saga::{SagaId, Time};
 use crate::store::rows::{self, CountColumns, DefinitionColumns, JournalColumns, StoredColumns};
 use crate::store::{Counts, DefinitionRow, Filter, JournalRow, StoreError, Stored, encoding};
@@ -22,115 +20,106 @@ macro_rules! select_stored {
     };
 }
 
-/// Runs one query on a reader.
-pub(super) async fn fetch<Row>(
-    readers: &SqlitePool,
-    during: &'static str,
-    query: QueryAs<'_, Sqlite, Row, SqliteArguments>,
-) -> Result<Vec<Row>, StoreError>
-where
-    Row: Send + Unpin + for<'r> FromRow<'r, SqliteRow>,
-{
-    query.fetch_all(readers).await.map_err(|error| explain(during, error))
-}
-
-pub(super) async fn reader(readers: &SqlitePool) -> Result<PoolConnection<Sqlite>, StoreError> {
-    readers.acquire().await.map_err(|error| explain("opening the database file", error))
-}
-
 /// The version of the tables; 0 where there are none.
-pub(super) async fn version(connection: &mut SqliteConnection) -> Result<usize, StoreError> {
-    let (version,): (i64,) = sqlx::query_as("PRAGMA user_version")
-        .fetch_one(connection)
-        .await
-        .map_err(|error| explain("checking the tables", error))?;
-    usize::try_from(version).map_err(|_| StoreError::NotMigrated)
+pub(super) fn version(connection: &Connection) -> Result<usize, Failure> {
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    Ok(usize::try_from(version).map_err(|_| StoreError::NotMigrated)?)
 }
 
-pub(super) async fn load(readers: &SqlitePool, ids: &[SagaId]) -> Result<Vec<Stored>, StoreError> {
-    let ids: Vec<String> = ids.iter().map(|id| id.0.simple().to_string()).collect();
-    let query = sqlx::query_as::<_, StoredColumns>(select_stored!(
-        "WHERE s.saga_id IN (SELECT unhex(value) FROM json_each(?1))"
-    ));
-    let ids = serde_json::json!(ids).to_string();
-    rows::all(fetch(readers, "loading sagas", query.bind(ids)).await?)
+pub(super) fn load(connection: &Connection, ids: &[SagaId]) -> Result<Vec<Stored>, Failure> {
+    let mut stored = Vec::with_capacity(ids.len());
+    for id in ids {
+        let found: Vec<StoredColumns> =
+            fetch(connection, select_stored!("WHERE s.saga_id = ?1"), [id.0])?;
+        stored.extend(rows::all::<Stored>(found)?);
+    }
+    Ok(stored)
 }
 
-pub(super) async fn find(
-    readers: &SqlitePool,
+pub(super) fn find(
+    connection: &Connection,
     order_id: &str,
     tenant: Option<&str>,
-) -> Result<Vec<Stored>, StoreError> {
-    let query = sqlx::query_as::<_, StoredColumns>(select_stored!(
-        "WHERE o.order_id = ?1 AND (?2 IS NULL OR o.tenant = ?2)
-         ORDER BY o.tenant, o.definition"
-    ));
-    rows::all(fetch(readers, "finding an order", query.bind(order_id).bind(tenant)).await?)
+) -> Result<Vec<Stored>, Failure> {
+    let found: Vec<StoredColumns> = fetch(
+        connection,
+        select_stored!(
+            "WHERE o.order_id = ?1 AND (?2 IS NULL OR o.tenant = ?2)
+             ORDER BY o.tenant, o.definition"
+        ),
+        params![order_id, tenant],
+    )?;
+    Ok(rows::all(found)?)
 }
 
-pub(super) async fn list(
-    readers: &SqlitePool,
+pub(super) fn list(
+    connection: &Connection,
     filter: &Filter,
     after: Option<SagaId>,
     limit: usize,
-) -> Result<Vec<Stored>, StoreError> {
+) -> Result<Vec<Stored>, Failure> {
     // Every id is greater than no bytes at all.
-    let query = sqlx::query_as::<_, StoredColumns>(select_stored!(
-        "WHERE s.saga_id > coalesce(?1, x'')
-           AND (?2 IS NULL OR s.status = ?2)
-           AND (?3 IS NULL OR s.attention = ?3)
-           AND (?4 IS NULL OR o.tenant = ?4)
-           AND (?5 IS NULL OR o.definition = ?5)
-           AND (?6 IS NULL OR o.received_at <= ?6)
-         ORDER BY s.saga_id LIMIT ?7"
-    ))
-    .bind(after.map(|id| id.0))
-    .bind(filter.status.map(encoding::status_to_number))
-    .bind(filter.attention)
-    .bind(filter.tenant.as_deref())
-    .bind(filter.definition.as_deref())
-    .bind(filter.received_before.map(|time| time.0))
-    .bind(rows::limit(limit));
-    rows::all(fetch(readers, "listing orders", query).await?)
+    let found: Vec<StoredColumns> = fetch(
+        connection,
+        select_stored!(
+            "WHERE s.saga_id > coalesce(?1, x'')
+               AND (?2 IS NULL OR s.status = ?2)
+               AND (?3 IS NULL OR s.attention = ?3)
+               AND (?4 IS NULL OR o.tenant = ?4)
+               AND (?5 IS NULL OR o.definition = ?5)
+               AND (?6 IS NULL OR o.received_at <= ?6)
+             ORDER BY s.saga_id LIMIT ?7"
+        ),
+        params![
+            after.map(|id| id.0),
+            filter.status.map(encoding::status_to_number),
+            filter.attention,
+            filter.tenant,
+            filter.definition,
+            filter.received_before.map(|time| time.0),
+            rows::limit(limit),
+        ],
+    )?;
+    Ok(rows::all(found)?)
 }
 
-pub(super) async fn journal(
-    readers: &SqlitePool,
-    saga: SagaId,
-) -> Result<Vec<JournalRow>, StoreError> {
-    let query = sqlx::query_as::<_, JournalColumns>(
+pub(super) fn journal(connection: &Connection, saga: SagaId) -> Result<Vec<JournalRow>, Failure> {
+    let journal: Vec<JournalColumns> = fetch(
+        connection,
         "SELECT version, at, entry FROM saga_journal WHERE saga_id = ?1 ORDER BY version",
-    );
-    rows::all(fetch(readers, "reading a journal", query.bind(saga.0)).await?)
+        [saga.0],
+    )?;
+    Ok(rows::all(journal)?)
 }
 
-pub(super) async fn definitions(readers: &SqlitePool) -> Result<Vec<DefinitionRow>, StoreError> {
-    let query = sqlx::query_as::<_, DefinitionColumns>(
+pub(super) fn definitions(connection: &Connection) -> Result<Vec<DefinitionRow>, Failure> {
+    let definitions: Vec<DefinitionColumns> = fetch(
+        connection,
         "SELECT name, version, content, published_at FROM saga_definition ORDER BY name, version",
-    );
-    rows::all(fetch(readers, "reading definitions", query).await?)
+        [],
+    )?;
+    Ok(rows::all(definitions)?)
 }
 
-pub(super) async fn next_due(readers: &SqlitePool) -> Result<Option<Time>, StoreError> {
-    let query = sqlx::query_as::<_, (i64,)>(
-        "SELECT due FROM saga WHERE due IS NOT NULL ORDER BY due LIMIT 1",
-    );
-    let earliest = fetch(readers, "looking for the next due saga", query).await?;
+pub(super) fn next_due(connection: &Connection) -> Result<Option<Time>, Failure> {
+    let earliest: Vec<(i64,)> =
+        fetch(connection, "SELECT due FROM saga WHERE due IS NOT NULL ORDER BY due LIMIT 1", [])?;
     Ok(earliest.first().map(|&(due,)| Time(due)))
 }
 
-pub(super) async fn latest_time(readers: &SqlitePool) -> Result<Option<Time>, StoreError> {
-    let query = sqlx::query_as::<_, (Option<i64>,)>("SELECT max(at) FROM saga_journal");
-    let rows = fetch(readers, "looking for the latest time", query).await?;
-    Ok(rows.first().and_then(|&(latest,)| latest).map(Time))
+pub(super) fn latest_time(connection: &Connection) -> Result<Option<Time>, Failure> {
+    let latest: Vec<(Option<i64>,)> = fetch(connection, "SELECT max(at) FROM saga_journal", [])?;
+    Ok(latest.first().and_then(|&(latest,)| latest).map(Time))
 }
 
-pub(super) async fn counts(readers: &SqlitePool) -> Result<Counts, StoreError> {
-    let query = sqlx::query_as::<_, CountColumns>(
+pub(super) fn counts(connection: &Connection) -> Result<Counts, Failure> {
+    let counted: Vec<CountColumns> = fetch(
+        connection,
         "SELECT 'saga', status, count(*) FROM saga GROUP BY status
          UNION ALL SELECT 'attention', NULL, count(*) FROM saga WHERE attention
          UNION ALL SELECT 'outbox', NULL, count(*) FROM outbox
          UNION ALL SELECT 'dead_letter', NULL, count(*) FROM dead_letter",
-    );
-    rows::counts(fetch(readers, "counting", query).await?)
+        [],
+    )?;
+    Ok(rows::counts(counted)?)
 }

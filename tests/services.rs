@@ -1,0 +1,86 @@
+//! The real binary on real PostgreSQL and RabbitMQ, while what it stands on is stopped, killed
+//! or frozen. Each case ends with the same verdict: every order came to the end that its script
+//! has for it, and the audit finds nothing.
+//!
+//! The services are started by the scripts in the folder that `MAKEGOOD_TEST_SERVICES` names
+//! (`tests/run` sets it), under `MAKEGOOD_TEST_DATA`. Without it every case is ignored.
+
+#[path = "services_e2e/flow.rs"]
+mod flow;
+#[path = "services_e2e/instance.rs"]
+mod instance;
+#[path = "services_e2e/letters.rs"]
+mod letters;
+#[path = "services_e2e/metrics.rs"]
+mod metrics;
+#[path = "services_e2e/orders.rs"]
+mod orders;
+#[path = "services_e2e/outage.rs"]
+mod outage;
+#[path = "services_e2e/process.rs"]
+mod process;
+#[path = "services_e2e/stage.rs"]
+mod stage;
+#[path = "services_e2e/start.rs"]
+mod start;
+
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Completion, Trial};
+
+/// A case that takes longer hangs; each wait inside has a shorter bound, and says what for.
+const PATIENCE: Duration = Duration::from_secs(240);
+/// Cases at the same time. They mostly wait for couriers and leases; each may have a database
+/// and a broker of its own in memory.
+const AT_ONCE: usize = 5;
+
+type Case = (&'static str, fn() -> Pin<Box<dyn Future<Output = ()>>>);
+
+macro_rules! cases {
+    ($($module:ident: $($name:ident)*;)*) => {
+        [$($((
+            concat!(stringify!($module), "::", stringify!($name)),
+            || Box::pin($module::$name()),
+        ),)*)*]
+    };
+}
+
+fn main() -> ExitCode {
+    // The longest come first.
+    let cases: [Case; 16] = cases! {
+        flow: a_worker_killed_again_and_again_loses_nothing a_frozen_worker_wakes_up_too_late;
+        outage: a_killed_database_is_waited_for a_killed_broker_is_waited_for
+            a_frozen_database_is_waited_for a_stopped_database_is_waited_for
+            a_stopped_broker_is_waited_for;
+        letters: a_deleted_queue_is_made_again;
+        flow: two_workers_share_and_one_may_go killed_participants_remember
+            all_orders_come_to_their_end;
+        start: a_worker_waits_for_what_is_not_there_yet tables_that_are_missing_end_the_start
+            a_wrong_password_is_named_and_not_printed;
+        letters: what_cannot_be_processed_is_kept_and_the_queue_moves_on;
+        metrics: prometheus_reads_the_metrics;
+    };
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(arguments.test_threads.map_or(AT_ONCE, |n| n.min(AT_ONCE)));
+    let trials = cases.into_iter().map(|(name, case)| trial(name, case)).collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    instance::stop_shared();
+    conclusion.exit_code()
+}
+
+fn trial(name: &str, case: fn() -> Pin<Box<dyn Future<Output = ()>>>) -> Trial {
+    Trial::ignorable_test(name, move || {
+        if let Err(reason) = instance::scripts() {
+            eprintln!("skipped: {reason}");
+            return Ok(Completion::ignored_with(reason));
+        }
+        let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
+        let ran = runtime.block_on(async { tokio::time::timeout(PATIENCE, case()).await });
+        // What a case left running in the background does not hold up the next one.
+        runtime.shutdown_background();
+        ran.map(|()| Completion::Completed)
+            .map_err(|_| format!("still not finished after {PATIENCE:?}").into())
+    })
+}

@@ -1,0 +1,141 @@
+//! What comes in broken, and queues that go missing.
+
+use std::time::Duration;
+
+use lapin::BasicProperties;
+use lapin::options::{
+    BasicGetOptions, BasicPublishOptions, BasicRejectOptions, ConfirmSelectOptions,
+};
+use lapin::types::ShortString;
+use serde_json::json;
+
+use crate::instance::shared;
+use crate::orders::{TENANT, mixed, payload};
+use crate::process::until;
+use crate::stage::Stage;
+
+/// For letters to be written down.
+const SOON: Duration = Duration::from_secs(30);
+/// One delivery more than RabbitMQ is told to allow.
+const TOO_OFTEN: usize = 21;
+/// More than is taken in by default, in bytes.
+const TOO_LARGE: usize = 300 * 1024;
+
+async fn publish(channel: &lapin::Channel, exchange: &str, key: &str, id: &str, body: &[u8]) {
+    let properties = BasicProperties::default()
+        .with_message_id(ShortString::try_new(id).expect("short"))
+        .with_delivery_mode(2);
+    let options = BasicPublishOptions { mandatory: true, ..Default::default() };
+    let (exchange, key) = (ShortString::try_new(exchange), ShortString::try_new(key));
+    let (exchange, key) = (exchange.expect("short"), key.expect("short"));
+    let confirm = channel.basic_publish(exchange, key, options, body, properties).await;
+    let confirm = confirm.expect("sent").await.expect("a confirm");
+    assert!(matches!(confirm, lapin::Confirmation::Ack(None)), "{confirm:?}");
+}
+
+pub async fn what_cannot_be_processed_is_kept_and_the_queue_moves_on() {
+    let mut stage = Stage::new("letters", shared("postgres"), shared("rabbitmq")).await;
+    stage.cast(mixed("after", 20, 3));
+    let _participants = stage.participants();
+    let worker = stage.ready_worker("declares").await;
+    drop(worker);
+
+    let channel = stage.channel().await.expect("RabbitMQ");
+    channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
+    let poison = given_up_by_the_broker(&channel).await;
+    let large = vec![b' '; TOO_LARGE];
+    let reply = |command: &str| {
+        json!({
+            "specversion": "1.0", "id": format!("r-{command}"), "source": "/participants/wms",
+            "type": "wms.pick.reply.v1", "sagaid": "8a0b5a5e-6f6b-4d39-9c5e-2d3f6a7b8c9d",
+            "data": { "command_id": command, "outcome": "success" },
+        })
+        .to_string()
+        .into_bytes()
+    };
+    let unknown = reply("0b5a5e8a-6f6b-4d39-9c5e-2d3f6a7b8c9d");
+    let damaged = reply("a\u{0}b");
+    let mut negative = payload("negative");
+    negative["loan"]["amount_minor"] = json!(-1);
+    let negative = negative.to_string().into_bytes();
+    let nul = json!({
+        "specversion": "1.0", "id": "c-1", "source": "/shops/odd", "type": "order.cancel-requested.v1",
+        "data": { "tenant_id": TENANT, "order_id": "a\u{0}b" },
+    })
+    .to_string()
+    .into_bytes();
+    let (inbound, replies) = ("makegood.inbound", "makegood.replies");
+    let (created, cancel) = ("order.created.v1", "order.cancel-requested.v1");
+    let bad: [(&str, &str, &str, &[u8]); 8] = [
+        ("unparseable", inbound, created, b"\xff\xfe not JSON"),
+        ("unparseable", inbound, "shipment.delivered.v1", b"{"),
+        ("oversized", inbound, created, &large),
+        ("invalid-order", inbound, created, &negative),
+        ("unknown-saga", replies, replies, &unknown),
+        ("wrong-schema", replies, replies, &damaged),
+        ("unknown-saga", inbound, cancel, &nul),
+        ("unparseable", replies, replies, b""),
+    ];
+    for (number, (_, exchange, key, body)) in bad.iter().enumerate() {
+        publish(&channel, exchange, key, &format!("bad-{number}"), body).await;
+    }
+    let worker = stage.ready_worker("worker").await;
+    stage.submit(1).await;
+    until("nine dead letters", SOON, async || {
+        stage.number("SELECT count(*) FROM dead_letter").await == Some(9)
+    })
+    .await;
+    let mut expected: Vec<(String, Vec<u8>)> =
+        bad.iter().map(|(reason, _, _, body)| ((*reason).to_owned(), body.to_vec())).collect();
+    expected.push(("delivery-limit".to_owned(), poison));
+    let mut found: Vec<(String, Vec<u8>)> = sqlx::query_as("SELECT reason, body FROM dead_letter")
+        .fetch_all(&mut stage.connection().await)
+        .await
+        .expect("letters");
+    expected.sort();
+    found.sort();
+    let reasons = |letters: &[(String, Vec<u8>)]| -> Vec<String> {
+        letters.iter().map(|(reason, _)| reason.clone()).collect()
+    };
+    assert_eq!(reasons(&found), reasons(&expected));
+    assert!(found == expected, "the bodies are kept byte for byte");
+    stage.ends_well(9).await;
+    assert_eq!(worker.metric("makegood_dead_letters_total", "").await, 9.0);
+    assert_eq!(worker.metric("makegood_dead_letters_total", "\"delivery-limit\"").await, 1.0);
+}
+
+/// An order that a consumer failed on until RabbitMQ gave it up; returns its body.
+async fn given_up_by_the_broker(channel: &lapin::Channel) -> Vec<u8> {
+    let body = payload("poison").to_string().into_bytes();
+    publish(channel, "makegood.inbound", "order.created.v1", "poison", &body).await;
+    for _ in 0..TOO_OFTEN {
+        let mut delivery = None;
+        until("the next delivery", SOON, async || {
+            let got = channel.basic_get("makegood.orders".into(), BasicGetOptions::default()).await;
+            delivery = got.expect("the queue");
+            delivery.is_some()
+        })
+        .await;
+        let reject = BasicRejectOptions { requeue: true };
+        delivery.expect("just seen").reject(reject).await.expect("rejected");
+    }
+    body
+}
+
+pub async fn a_deleted_queue_is_made_again() {
+    let mut stage = Stage::new("deleted", shared("postgres"), shared("rabbitmq")).await;
+    stage.cast(mixed("deleted", 300, 15));
+    let _participants = stage.participants();
+    let worker = stage.ready_worker("worker").await;
+    let channel = stage.channel().await.expect("RabbitMQ");
+    let delete = async {
+        let mut seen = 0;
+        for queue in ["inventory.commands", "makegood.replies", "inventory.commands"] {
+            seen = stage.transitions(seen + 200).await;
+            channel.queue_delete(queue.into(), Default::default()).await.expect("deleted");
+        }
+    };
+    tokio::join!(stage.submit(15), delete);
+    stage.ends_well(0).await;
+    assert_eq!(worker.is_ready().await, Some(true));
+}
