@@ -83,6 +83,6 @@ pub async fn a_change_without_transitions_only_takes_letters_away(place: Place) 
     assert_eq!(store.counts().await.unwrap().dead_letters, 1);
     assert_eq!(store.commit(&[taken(before.version)]).await.unwrap(), [Written::Committed]);
     assert_eq!(store.counts().await.unwrap().dead_letters, 0);
-    assert_eq!(store.load(&[before.saga.id]).await.unwrap(), [before.clone()]);
+    assert_eq!(store.load(&[before.saga.id]).await.unwrap(), std::slice::from_ref(&before));
     assert_eq!(store.journal(before.saga.id).await.unwrap().len(), 1);
 }
