@@ -66,7 +66,8 @@ fn both() -> Vec<Case> {
             a_claim_is_bounded;
         letters: the_same_letter_again_counts_an_attempt
             the_same_letter_twice_in_a_batch_counts_both parked_letters_are_found_by_order
-            letters_are_revived_only_by_the_winner the_newest_letters_come_first;
+            letters_are_revived_only_by_the_winner the_newest_letters_come_first
+            a_change_without_transitions_only_takes_letters_away;
         questions: orders_are_found_by_id_and_tenant a_list_is_filtered a_list_is_paged
             counts_are_right the_latest_time_is_of_any_journal;
     }

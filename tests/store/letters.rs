@@ -63,3 +63,26 @@ pub async fn the_newest_letters_come_first(place: Place) {
     let newest = store.dead_letters(2).await.unwrap();
     assert_eq!(newest, [letters[1].clone(), letters[0].clone()]);
 }
+
+pub async fn a_change_without_transitions_only_takes_letters_away(place: Place) {
+    let store = place.store().await;
+    write_starts(&*store, &["1"]).await;
+    store.bury(&[letter(1, "1")]).await.unwrap();
+    let before = store.load(&[start("1").saga.id]).await.unwrap().remove(0);
+    let taken = |from_version| Change {
+        saga: before.saga.clone(),
+        from_version,
+        order: None,
+        journal: Vec::new(),
+        due: before.due,
+        outbox: Vec::new(),
+        revived: vec![letter(1, "1").id],
+        audit: None,
+    };
+    assert_eq!(store.commit(&[taken(before.version + 1)]).await.unwrap(), [Written::LostRace]);
+    assert_eq!(store.counts().await.unwrap().dead_letters, 1);
+    assert_eq!(store.commit(&[taken(before.version)]).await.unwrap(), [Written::Committed]);
+    assert_eq!(store.counts().await.unwrap().dead_letters, 0);
+    assert_eq!(store.load(&[before.saga.id]).await.unwrap(), std::slice::from_ref(&before));
+    assert_eq!(store.journal(before.saga.id).await.unwrap().len(), 1);
+}
