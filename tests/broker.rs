@@ -37,9 +37,6 @@ fn main() -> ExitCode {
         a_missing_exchange_is_unroutable,
         a_wrong_password_is_refused_without_being_printed,
     );
-    trials.extend(trials!("amqp::", World::restarting, amqp_only:
-        what_was_confirmed_survives_a_restart,
-    ));
     trials.extend(trials!("amqp::", World::alone, amqp_only:
         a_broker_that_says_nothing_is_given_up,
         a_broker_that_is_not_there_is_unavailable,
@@ -67,6 +64,11 @@ fn main() -> ExitCode {
     }
     trials.extend(common!("memory::", World::memory));
     trials.extend(common!("amqp::", World::amqp));
+    // Last: for some seconds after its restart RabbitMQ 3.10 may answer a declaration with an
+    // internal error. A worker tries again; these cases do not.
+    trials.extend(trials!("amqp::", World::restarting, amqp_only:
+        what_was_confirmed_survives_a_restart,
+    ));
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 

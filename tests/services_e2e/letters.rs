@@ -73,7 +73,7 @@ pub async fn what_cannot_be_processed_is_kept_and_the_queue_moves_on() {
         ("invalid-order", inbound, created, &negative),
         ("unknown-saga", replies, replies, &unknown),
         ("wrong-schema", replies, replies, &damaged),
-        ("unknown-saga", inbound, cancel, &nul),
+        ("wrong-schema", inbound, cancel, &nul),
         ("unparseable", replies, replies, b""),
     ];
     for (number, (_, exchange, key, body)) in bad.iter().enumerate() {
