@@ -1,4 +1,4 @@
-//! A store that, now and then, commits and then says that it could not be reached: what a lost
+//! A store that counts lost races and, now and then, commits and then says that it could not be reached: what a lost
 //! connection looks like to whoever waited for the answer.
 
 use std::sync::Arc;
@@ -12,15 +12,27 @@ use makegood::store::{
 };
 
 pub struct Forgetful {
-    pub store: Arc<dyn Store>,
-    /// Every how many commits.
-    pub every: u64,
-    pub commits: AtomicU64,
+    store: Arc<dyn Store>,
+    /// Every how many commits; 0: never.
+    every: u64,
+    commits: AtomicU64,
+    lost_races: AtomicU64,
 }
 
 impl Forgetful {
+    pub fn new(store: Arc<dyn Store>, every: u64) -> Arc<Forgetful> {
+        let (commits, lost_races) = (AtomicU64::new(0), AtomicU64::new(0));
+        Arc::new(Forgetful { store, every, commits, lost_races })
+    }
+
+    /// How many answers were withheld.
     pub fn forgotten(&self) -> u64 {
-        self.commits.load(Ordering::Relaxed) / self.every
+        self.commits.load(Ordering::Relaxed).checked_div(self.every).unwrap_or(0)
+    }
+
+    /// How many changes came too late.
+    pub fn lost_races(&self) -> u64 {
+        self.lost_races.load(Ordering::Relaxed)
     }
 }
 
@@ -28,6 +40,8 @@ impl Forgetful {
 impl Store for Forgetful {
     async fn commit(&self, batch: &[Change]) -> Result<Vec<Written>, StoreError> {
         let written = self.store.commit(batch).await?;
+        let lost = written.iter().filter(|written| **written == Written::LostRace).count();
+        self.lost_races.fetch_add(lost as u64, Ordering::Relaxed);
         let number = self.commits.fetch_add(1, Ordering::Relaxed) + 1;
         if number.is_multiple_of(self.every) {
             let source = "the answer was lost".into();

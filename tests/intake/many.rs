@@ -3,12 +3,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use makegood::broker::Broker;
 use makegood::broker::memory::MemoryBroker;
-use makegood::catalog::load;
 use makegood::clock::{Clock, SimulatedClock};
 use makegood::fixture::auditor::{self, AuditOptions};
 use makegood::fixture::{self, ScriptedOrder, Shop, Simulation, orders};
@@ -23,19 +21,26 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::forgetful::Forgetful;
-use crate::world::{DEFINITION, order, publish_definition};
+use crate::world::{order, publish_definitions};
 
 const ORDERS: usize = 200;
 const START: Time = Time(1_767_225_600_000); // 2026-01-01T00:00:00Z
+/// Answers come at whole multiples of this: many at the same time.
+const GRAIN: Millis = Millis(10_000);
+/// What a worker takes at once: little, so that several get some of what there is.
+const SHARE: u16 = 16;
 /// How long a run may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// All paid at the same moment; every answer and every scan comes more than once.
+/// All paid at the same moment; every answer and every scan comes more than once. Three answers
+/// to each holiday come at the same time.
 fn all_at_once() -> Vec<ScriptedOrder> {
     let line = |number: usize| {
         let mut order = order(&format!("o-{number}"));
         order["placed_at"] = json!("2026-01-01T00:00:00Z");
-        json!({ "order": order, "script": { "replies": "repeated", "scans": "repeated" } })
+        let event = if number % 2 == 0 { "order.created" } else { "holiday.booked" };
+        let script = json!({ "replies": "repeated", "scans": "repeated" });
+        json!({ "order": order, "script": script, "event": event })
     };
     let lines: String = (0..ORDERS).map(|number| format!("{}\n", line(number))).collect();
     orders::read(lines.as_bytes(), "orders").map(|order| order.expect("a good order")).collect()
@@ -59,7 +64,7 @@ async fn run(store: &Arc<dyn Store>, ledgers: &Path, workers: usize, began: Time
         participants: topology.participants,
         scripts: Arc::new(orders.iter().collect()),
         unheard: Arc::default(),
-        options: fixture::Options { grain: Millis::SECOND, ..fixture::Options::default() },
+        options: fixture::Options { grain: GRAIN, ..fixture::Options::default() },
     };
     let shop = Shop {
         broker: broker.clone(),
@@ -81,7 +86,7 @@ async fn run(store: &Arc<dyn Store>, ledgers: &Path, workers: usize, began: Time
                 broker: broker.clone(),
                 clock: shared.clone(),
                 telemetry: Arc::new(Telemetry::new()),
-                options: worker::Options { max_batch: 20, ..worker::Options::default() },
+                options: worker::Options { prefetch: SHARE, ..worker::Options::default() },
                 system_clock: None,
             };
             tokio::spawn(worker.run(stopped.clone(), held.clone()))
@@ -107,13 +112,15 @@ async fn all_is_good(store: &dyn Store, ledgers: &Path, now: Time) {
         assert_eq!(stored.saga.status, Status::Completed, "{stored:?}");
         assert_eq!(stored.saga.attention, []);
     }
-    let loaded = load("order-fulfilment.toml", DEFINITION).expect("good");
-    let definition = Arc::new(loaded.definition);
+    let (catalog, _) = read_definitions(&store.definitions().await.expect("read"));
+    let definition =
+        |name: &str, version: u32| Some(Arc::new(catalog.get(name, version)?.definition.clone()));
     let options = AuditOptions { now, may_wait: false, clocks_fire: true };
-    let report = auditor::audit(store, &|_, _| Some(definition.clone()), ledgers, options).await;
+    let report = auditor::audit(store, &definition, ledgers, options).await;
     let report = report.expect("the evidence can be read");
     assert!(report.is_clean(), "{report}");
-    assert_eq!(report.applied, 4 * ORDERS as u64, "reserve, pick, dispatch, activate-loan");
+    // Four commands for a parcel, six for a holiday.
+    assert_eq!(report.applied, (4 + 6) * ORDERS as u64 / 2);
     assert_eq!(report.dead_letters, 0);
 }
 
@@ -122,23 +129,24 @@ async fn store(folder: &TempDir) -> Arc<dyn Store> {
     let file = folder.path().join("makegood.db");
     let store = SqliteStore::open(&file, clock).await.expect("opened");
     store.migrate().await.expect("migrated");
-    publish_definition(&store).await;
+    publish_definitions(&store).await;
     Arc::new(store)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_workers_share_the_work_and_nothing_doubles() {
     let folder = TempDir::new().expect("a folder");
-    let store = store(&folder).await;
+    let watched = Forgetful::new(store(&folder).await, 0);
+    let store: Arc<dyn Store> = watched.clone();
     let ended = run(&store, folder.path(), 2, START).await;
+    assert!(watched.lost_races() > 0, "they never met");
     all_is_good(&*store, folder.path(), ended).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commits_whose_answer_is_lost_double_nothing_and_lose_nothing() {
     let folder = TempDir::new().expect("a folder");
-    let inner = store(&folder).await;
-    let forgetful = Arc::new(Forgetful { store: inner, every: 7, commits: AtomicU64::new(0) });
+    let forgetful = Forgetful::new(store(&folder).await, 7);
     let store: Arc<dyn Store> = forgetful.clone();
     let mut ended = run(&store, folder.path(), 1, START).await;
     // Simulated time does not move for a message that is only in the outbox. The worker that

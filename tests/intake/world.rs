@@ -24,7 +24,10 @@ use crate::inlet::Inlet;
 
 /// The largest message that this worker takes in.
 pub const MAX_BYTES: usize = 32 * 1024;
-pub const DEFINITION: &str = include_str!("../../sagas/order-fulfilment.toml");
+const DEFINITIONS: [&str; 2] = [
+    include_str!("../../sagas/order-fulfilment.toml"),
+    include_str!("../../sagas/holiday-package.toml"),
+];
 /// How long anything may take that is expected to happen.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -94,7 +97,7 @@ impl World {
         let store: Arc<dyn Store> =
             Arc::new(SqliteStore::open(&file, clock.clone()).await.expect("opened"));
         store.migrate().await.expect("migrated");
-        publish_definition(&*store).await;
+        publish_definitions(&*store).await;
         let broker = Arc::new(Inlet::new());
         let (stopper, stop) = shutdown();
         let worker = Worker {
@@ -185,15 +188,17 @@ impl World {
     }
 }
 
-pub async fn publish_definition(store: &dyn Store) {
-    let loaded = load("order-fulfilment.toml", DEFINITION).expect("a good definition");
-    let row = DefinitionRow {
-        name: loaded.definition.name().to_owned(),
-        version: loaded.definition.version(),
-        content: loaded.text,
-        published_at: Time(0),
-    };
-    store.publish_definition(&row).await.expect("published");
+pub async fn publish_definitions(store: &dyn Store) {
+    for text in DEFINITIONS {
+        let loaded = load("a definition", text).expect("a good definition");
+        let row = DefinitionRow {
+            name: loaded.definition.name().to_owned(),
+            version: loaded.definition.version(),
+            content: loaded.text,
+            published_at: Time(0),
+        };
+        store.publish_definition(&row).await.expect("published");
+    }
 }
 
 /// Waits until `look` finds something.
