@@ -53,6 +53,7 @@ fn main() -> ExitCode {
     ];
     trials.extend(cases! {
         reruns: a_second_run_does_nothing_again a_killed_run_is_finished_by_the_next
+            what_a_killed_run_lost_is_said_again
             a_folder_in_use_is_refused;
         input: orders_come_from_standard_input a_bad_line_names_file_line_and_field
             no_orders_are_fine card_data_is_a_dead_letter_and_accounted_for

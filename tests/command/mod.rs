@@ -1,5 +1,6 @@
 //! The `makegood` binary as a user runs it: in a folder of its own, without any configuration
 //! of this machine, never longer than it may take, and never left behind.
+#![allow(dead_code)] // each suite has its own copy, and uses a part of it
 
 use std::io::{Read, Write};
 use std::path::PathBuf;

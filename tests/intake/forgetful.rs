@@ -1,0 +1,128 @@
+//! A store that counts lost races and, now and then, commits and then says that it could not be reached: what a lost
+//! connection looks like to whoever waited for the answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use makegood::saga::{SagaId, Time};
+use makegood::store::{
+    Change, Counts, DeadLetter, DefinitionRow, Filter, JournalRow, OutboxKey, OutboxRow, Published,
+    Store, StoreError, Stored, Written,
+};
+
+pub struct Forgetful {
+    store: Arc<dyn Store>,
+    /// Every how many commits; 0: never.
+    every: u64,
+    commits: AtomicU64,
+    lost_races: AtomicU64,
+}
+
+impl Forgetful {
+    pub fn new(store: Arc<dyn Store>, every: u64) -> Arc<Forgetful> {
+        let (commits, lost_races) = (AtomicU64::new(0), AtomicU64::new(0));
+        Arc::new(Forgetful { store, every, commits, lost_races })
+    }
+
+    /// How many answers were withheld.
+    pub fn forgotten(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed).checked_div(self.every).unwrap_or(0)
+    }
+
+    /// How many changes came too late.
+    pub fn lost_races(&self) -> u64 {
+        self.lost_races.load(Ordering::Relaxed)
+    }
+}
+
+#[async_trait]
+impl Store for Forgetful {
+    async fn commit(&self, batch: &[Change]) -> Result<Vec<Written>, StoreError> {
+        let written = self.store.commit(batch).await?;
+        let lost = written.iter().filter(|written| **written == Written::LostRace).count();
+        self.lost_races.fetch_add(lost as u64, Ordering::Relaxed);
+        let number = self.commits.fetch_add(1, Ordering::Relaxed) + 1;
+        if number.is_multiple_of(self.every) {
+            let source = "the answer was lost".into();
+            return Err(StoreError::Unavailable { during: "committing", source });
+        }
+        Ok(written)
+    }
+
+    async fn migrate(&self) -> Result<(), StoreError> {
+        self.store.migrate().await
+    }
+    async fn check(&self) -> Result<(), StoreError> {
+        self.store.check().await
+    }
+    async fn now(&self) -> Result<Time, StoreError> {
+        self.store.now().await
+    }
+    async fn publish_definition(&self, row: &DefinitionRow) -> Result<Published, StoreError> {
+        self.store.publish_definition(row).await
+    }
+    async fn definitions(&self) -> Result<Vec<DefinitionRow>, StoreError> {
+        self.store.definitions().await
+    }
+    async fn load(&self, ids: &[SagaId]) -> Result<Vec<Stored>, StoreError> {
+        self.store.load(ids).await
+    }
+    async fn claim_due(
+        &self,
+        now: Time,
+        until: Time,
+        limit: usize,
+    ) -> Result<Vec<SagaId>, StoreError> {
+        self.store.claim_due(now, until, limit).await
+    }
+    async fn next_due(&self) -> Result<Option<Time>, StoreError> {
+        self.store.next_due().await
+    }
+    async fn reschedule(&self, sagas: &[(SagaId, u32, Option<Time>)]) -> Result<(), StoreError> {
+        self.store.reschedule(sagas).await
+    }
+    async fn claim_outbox(
+        &self,
+        now: Time,
+        until: Time,
+        limit: usize,
+    ) -> Result<Vec<OutboxRow>, StoreError> {
+        self.store.claim_outbox(now, until, limit).await
+    }
+    async fn delete_outbox(&self, keys: &[OutboxKey]) -> Result<(), StoreError> {
+        self.store.delete_outbox(keys).await
+    }
+    async fn bury(&self, letters: &[DeadLetter]) -> Result<(), StoreError> {
+        self.store.bury(letters).await
+    }
+    async fn parked(&self, orders: &[(String, String)]) -> Result<Vec<DeadLetter>, StoreError> {
+        self.store.parked(orders).await
+    }
+    async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
+        self.store.dead_letters(limit).await
+    }
+    async fn find(&self, order_id: &str, tenant: Option<&str>) -> Result<Vec<Stored>, StoreError> {
+        self.store.find(order_id, tenant).await
+    }
+    async fn list(
+        &self,
+        filter: &Filter,
+        after: Option<SagaId>,
+        limit: usize,
+    ) -> Result<Vec<Stored>, StoreError> {
+        self.store.list(filter, after, limit).await
+    }
+    async fn journal(&self, saga: SagaId) -> Result<Vec<JournalRow>, StoreError> {
+        self.store.journal(saga).await
+    }
+    async fn latest_time(&self) -> Result<Option<Time>, StoreError> {
+        self.store.latest_time().await
+    }
+    async fn counts(&self) -> Result<Counts, StoreError> {
+        self.store.counts().await
+    }
+    async fn close(&self) {
+        self.store.close().await;
+    }
+}
