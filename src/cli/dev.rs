@@ -129,7 +129,7 @@ impl Dev {
         let Some(path) = &self.orders else {
             return Ok(fixture::generate(self.count, self.seed).collect());
         };
-        super::participants::read(path)
+        super::participants::read("--orders", path)
     }
 
     async fn publish(&self, store: &dyn Store) -> anyhow::Result<Catalog> {

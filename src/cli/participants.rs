@@ -58,7 +58,7 @@ impl Participants {
             anyhow::bail!("no definition is published: run `makegood migrate` first");
         }
         let orders = match (&self.orders, self.count) {
-            (Some(path), _) => read(path)?,
+            (Some(path), _) => read("--orders", path)?,
             (None, Some(count)) => fixture::generate(count, self.seed).collect(),
             (None, None) => Vec::new(),
         };
@@ -128,7 +128,7 @@ pub(super) struct Submit {
 impl Submit {
     pub async fn run(self, config: &Config) -> anyhow::Result<End> {
         let orders = match &self.file {
-            Some(path) => read(path)?,
+            Some(path) => read("FILE", path)?,
             None => fixture::generate(self.count, self.seed).collect(),
         };
         let asked = orders.len() as u64;
@@ -169,13 +169,13 @@ impl Submit {
     }
 }
 
-/// Reads a file of orders, or standard input.
-pub(super) fn read(path: &Path) -> anyhow::Result<Vec<ScriptedOrder>> {
+/// Reads a file of orders, or standard input; `argument` is where the path was given.
+pub(super) fn read(argument: &str, path: &Path) -> anyhow::Result<Vec<ScriptedOrder>> {
     let read: Result<Vec<_>, _> = if path == Path::new("-") {
         orders::read(std::io::stdin().lock(), "standard input").collect()
     } else {
         let file = std::fs::File::open(path)
-            .map_err(|e| Misuse(format!("cannot open {}: {e}", path.display())))?;
+            .map_err(|e| Misuse(format!("{argument}: cannot open {}: {e}", path.display())))?;
         orders::read(BufReader::new(file), &path.display().to_string()).collect()
     };
     Ok(read.map_err(|error| Misuse(error.to_string()))?)
