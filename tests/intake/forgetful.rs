@@ -11,6 +11,9 @@ use makegood::store::{
     Store, StoreError, Stored, Written,
 };
 
+/// How often others get their turn while a commit is on its way.
+const ROUND_TRIP: usize = 100;
+
 pub struct Forgetful {
     store: Arc<dyn Store>,
     /// Every how many commits; 0: never.
@@ -39,6 +42,10 @@ impl Forgetful {
 #[async_trait]
 impl Store for Forgetful {
     async fn commit(&self, batch: &[Change]) -> Result<Vec<Written>, StoreError> {
+        // A database elsewhere takes a while, in which others get on with the same sagas.
+        for _ in 0..ROUND_TRIP {
+            tokio::task::yield_now().await;
+        }
         let written = self.store.commit(batch).await?;
         let lost = written.iter().filter(|written| **written == Written::LostRace).count();
         self.lost_races.fetch_add(lost as u64, Ordering::Relaxed);
