@@ -38,7 +38,7 @@ fn all_at_once() -> Vec<ScriptedOrder> {
     let line = |number: usize| {
         let mut order = order(&format!("o-{number}"));
         order["placed_at"] = json!("2026-01-01T00:00:00Z");
-        let event = if number % 2 == 0 { "order.created" } else { "holiday.booked" };
+        let event = if number.is_multiple_of(2) { "order.created" } else { "holiday.booked" };
         let script = json!({ "replies": "repeated", "scans": "repeated" });
         json!({ "order": order, "script": script, "event": event })
     };
