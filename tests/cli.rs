@@ -1,6 +1,5 @@
 //! The commands beside `dev`, as an operator and the author of a definition use them.
 
-#[allow(dead_code)] // each suite uses a part of it
 mod command;
 
 use std::collections::BTreeSet;
