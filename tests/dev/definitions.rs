@@ -79,6 +79,10 @@ pub fn a_holiday_is_booked_cancelled_and_undone() {
         assert_eq!(line["attention"], json!([]), "{line}");
     }
     assert_eq!(report.len(), 6);
+    // Nobody answers, and past the pivot it is sent again for ever: the run ends all the same.
+    let doubtful = of(&report, "doubtful");
+    assert_eq!(doubtful["status"], "running");
+    assert_eq!(doubtful["attention"], json!(["IN_DOUBT", "DEADLINE_PASSED"]));
 
     // What ran in parallel is undone in parallel, and the money comes back last.
     let show = place.makegood(&["order", "show", "full", "--json"]).exits(0).json();
