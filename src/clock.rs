@@ -6,6 +6,8 @@
 //! soon as everybody waits, so that 45 days of delivery pass in seconds through the very same
 //! worker. Nothing else in the crate may ask the machine what time it is (clippy.toml).
 
+mod backoff;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,6 +17,8 @@ use async_trait::async_trait;
 use tokio::sync::{Notify, oneshot};
 
 use crate::saga::{Millis, Time};
+
+pub use backoff::Backoff;
 
 #[async_trait]
 pub trait Clock: Send + Sync + 'static {

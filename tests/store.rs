@@ -63,6 +63,7 @@ fn both() -> Vec<Case> {
             next_due_is_the_earliest_of_all;
         outbox: only_the_winner_has_rows a_claimed_row_waits_for_its_lease_to_end
             two_relays_claim_different_rows a_deleted_row_is_gone_and_deleting_again_is_fine
+            a_row_that_was_claimed_since_is_left_to_its_new_owner
             a_claim_is_bounded;
         letters: the_same_letter_again_counts_an_attempt
             the_same_letter_twice_in_a_batch_counts_both parked_letters_are_found_by_order

@@ -1,5 +1,5 @@
--- Every key leads with the saga id (or what it is derived from), so that the tables can be
--- sharded by it without a change of code. Times are milliseconds since 1970, UTC.
+-- Every key holds the saga id (or what it is derived from), so that the tables can be sharded
+-- by it without a change of code. Times are milliseconds since 1970, UTC.
 
 CREATE TABLE saga_definition (
     name         text   NOT NULL,
@@ -23,8 +23,9 @@ CREATE TABLE saga_order (
 );
 CREATE INDEX saga_order_by_order ON saga_order (order_id, tenant);
 
--- The hot row. Pages keep room for updates in place, and nothing that changes at every step
--- is indexed but the coarse due time: an update that leaves it alone touches no index.
+-- The hot row. Half of each page is room for updates in place (a batch updates many rows of a
+-- page at once), and nothing that changes at every step is indexed but the coarse due time: an
+-- update that leaves it alone touches no index.
 CREATE TABLE saga (
     saga_id   uuid     PRIMARY KEY,
     due       bigint,
@@ -32,7 +33,7 @@ CREATE TABLE saga (
     status    smallint NOT NULL,
     attention boolean  NOT NULL,
     state     bytea    NOT NULL
-) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02);
 CREATE INDEX saga_by_due ON saga (due) WHERE due IS NOT NULL;
 CREATE INDEX saga_by_attention ON saga (saga_id) WHERE attention;
 
@@ -45,7 +46,8 @@ CREATE TABLE saga_journal (
 );
 
 -- Rows live for milliseconds. What they leave behind is vacuumed by count, not by share of a
--- table that is nearly always empty, and at full speed.
+-- table that is nearly always empty, and at full speed. The claim leads the only key: rows are
+-- found by it, and new ones land side by side on the last pages, not all over the index.
 CREATE TABLE outbox (
     saga_id       uuid     NOT NULL,
     version       int      NOT NULL,
@@ -53,14 +55,12 @@ CREATE TABLE outbox (
     claimed_until bigint   NOT NULL,
     channel       text     NOT NULL,
     message       bytea    NOT NULL,
-    PRIMARY KEY (saga_id, version, number)
+    PRIMARY KEY (claimed_until, saga_id, version, number)
 ) WITH (
     autovacuum_vacuum_scale_factor = 0,
     autovacuum_vacuum_threshold = 10000,
     autovacuum_vacuum_cost_delay = 0
 );
--- New rows carry the latest claim, so they land on the last page of this index.
-CREATE INDEX outbox_by_claim ON outbox (claimed_until);
 
 CREATE TABLE dead_letter (
     id         uuid   PRIMARY KEY,

@@ -47,9 +47,8 @@ CREATE TABLE outbox (
     claimed_until INTEGER NOT NULL,
     channel       TEXT    NOT NULL CHECK (instr(channel, char(0)) = 0),
     message       BLOB    NOT NULL,
-    PRIMARY KEY (saga_id, version, number)
+    PRIMARY KEY (claimed_until, saga_id, version, number)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX outbox_by_claim ON outbox (claimed_until);
 
 CREATE TABLE dead_letter (
     id         BLOB    NOT NULL PRIMARY KEY,

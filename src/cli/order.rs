@@ -35,9 +35,12 @@ impl Order {
     }
 }
 
+/// Which order is meant, and how to answer about it.
 #[derive(Debug, Args)]
-pub(super) struct Explain {
+struct Subject {
+    /// The order's id, as the shop gave it.
     order: String,
+    /// Whose order, where several shops use the same ids.
     #[arg(long)]
     tenant: Option<String>,
     #[command(flatten)]
@@ -46,11 +49,18 @@ pub(super) struct Explain {
     json: bool,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct Explain {
+    #[command(flatten)]
+    subject: Subject,
+}
+
 impl Explain {
     pub async fn run(self, config: &Config) -> anyhow::Result<End> {
-        let store = self.place.look(config).await?;
-        let explained = operate::explain(&*store, &self.order, self.tenant.as_deref()).await?;
-        if self.json {
+        let Subject { order, tenant, place, json } = self.subject;
+        let store = place.look(config).await?;
+        let explained = operate::explain(&*store, &order, tenant.as_deref()).await?;
+        if json {
             print_json(&explained)?;
         } else {
             let texts: Vec<String> = explained.iter().map(ToString::to_string).collect();
@@ -175,22 +185,18 @@ fn summary(stored: &Stored, now: Time) -> serde_json::Value {
 
 #[derive(Debug, Args)]
 pub(super) struct Show {
-    order: String,
-    #[arg(long)]
-    tenant: Option<String>,
     #[command(flatten)]
-    place: open::Place,
-    #[arg(long)]
-    json: bool,
+    subject: Subject,
 }
 
 impl Show {
     async fn run(self, config: &Config) -> anyhow::Result<End> {
-        let store = self.place.look(config).await?;
-        let tenant = self.tenant.as_deref();
-        let explained = operate::explain(&*store, &self.order, tenant).await?;
-        let timelines = operate::timelines(&*store, &self.order, tenant).await?;
-        if self.json {
+        let Subject { order, tenant, place, json: as_json } = self.subject;
+        let store = place.look(config).await?;
+        let tenant = tenant.as_deref();
+        let explained = operate::explain(&*store, &order, tenant).await?;
+        let timelines = operate::timelines(&*store, &order, tenant).await?;
+        if as_json {
             let sagas: Vec<_> = explained
                 .iter()
                 .zip(&timelines)
@@ -214,19 +220,14 @@ impl Show {
 
 #[derive(Debug, Args)]
 pub(super) struct Cancel {
-    order: String,
+    #[command(flatten)]
+    subject: Subject,
     /// Why; kept in the audit.
     #[arg(long)]
     reason: String,
     /// Who; the operating system's user otherwise.
     #[arg(long, env = "USER", default_value = "unknown")]
     actor: String,
-    #[arg(long)]
-    tenant: Option<String>,
-    #[command(flatten)]
-    place: open::Place,
-    #[arg(long)]
-    json: bool,
 }
 
 impl Cancel {
@@ -234,13 +235,14 @@ impl Cancel {
         if self.reason.trim().is_empty() {
             return Err(Misuse("--reason must say why".to_owned()).into());
         }
-        let store = self.place.change(config).await?;
+        let Subject { order, tenant, place, json } = self.subject;
+        let store = place.change(config).await?;
         let source = config.worker().source;
-        let order = (self.order.as_str(), self.tenant.as_deref());
+        let order = (order.as_str(), tenant.as_deref());
         let cancelled =
             operate::cancel(&*store, &source, order, (&self.actor, &self.reason)).await?;
         store.close().await;
-        if self.json {
+        if json {
             print_json(&cancelled)?;
         } else {
             for one in &cancelled {

@@ -65,6 +65,7 @@ async fn one(
             saga: &transition.saga,
             version,
             now,
+            claimed_until: UNCLAIMED,
             cause: None,
         };
         let outbox = postings(&setting, &transition.effects);
@@ -76,7 +77,7 @@ async fn one(
             order: None,
             journal: vec![journal],
             due: transition.saga.next_clock(),
-            outbox: outbox.iter().map(|posting| posting.row(UNCLAIMED)).collect(),
+            outbox: outbox.iter().map(|posting| posting.row()).collect(),
             revived: Vec::new(),
             audit: Some(audit_row(&stored, by, now)),
         };

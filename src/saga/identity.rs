@@ -21,6 +21,14 @@ impl SagaId {
             format!("saga/{}:{tenant}/{}:{order_id}/{definition}", tenant.len(), order_id.len());
         SagaId(Uuid::new_v5(&NAMESPACE, name.as_bytes()))
     }
+
+    /// Which of `count` equal shares of all sagas this one is in: a number below `count`.
+    /// The id is a hash, so its low bits are as good as any.
+    #[must_use]
+    pub fn share_of(self, count: usize) -> usize {
+        let (_, low) = self.0.as_u64_pair();
+        usize::try_from(low % count.max(1) as u64).unwrap_or(0)
+    }
 }
 
 impl fmt::Display for SagaId {

@@ -76,8 +76,10 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<OutboxRow>, StoreError>;
 
-    /// Deletes rows whose publication the broker has confirmed. Missing ones are fine.
-    async fn delete_outbox(&self, keys: &[OutboxKey]) -> Result<(), StoreError>;
+    /// Deletes rows whose publication the broker has confirmed, each named with the claim under
+    /// which it was published. Missing ones are fine, and one that somebody else has claimed
+    /// since is left to them.
+    async fn delete_outbox(&self, rows: &[(OutboxKey, Time)]) -> Result<(), StoreError>;
 
     /// Keeps dead letters. One that is there already (same id) counts one more attempt.
     async fn bury(&self, letters: &[DeadLetter]) -> Result<(), StoreError>;

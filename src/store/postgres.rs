@@ -118,8 +118,8 @@ impl Store for PostgresStore {
         queue::claim_outbox(&self.connections, now, until, limit).await
     }
 
-    async fn delete_outbox(&self, keys: &[OutboxKey]) -> Result<(), StoreError> {
-        queue::delete_outbox(&self.connections, keys).await
+    async fn delete_outbox(&self, rows: &[(OutboxKey, Time)]) -> Result<(), StoreError> {
+        queue::delete_outbox(&self.connections, rows).await
     }
 
     async fn bury(&self, letters: &[DeadLetter]) -> Result<(), StoreError> {

@@ -192,9 +192,9 @@ impl Store for SqliteStore {
         })
     }
 
-    async fn delete_outbox(&self, keys: &[OutboxKey]) -> Result<(), StoreError> {
+    async fn delete_outbox(&self, rows: &[(OutboxKey, Time)]) -> Result<(), StoreError> {
         self.connection
-            .write(queue::DELETING, |transaction| queue::delete_outbox(transaction, keys))
+            .write(queue::DELETING, |transaction| queue::delete_outbox(transaction, rows))
     }
 
     async fn bury(&self, letters: &[DeadLetter]) -> Result<(), StoreError> {

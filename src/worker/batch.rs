@@ -129,7 +129,6 @@ pub(super) fn decide(
     let revived = run.all(group, parked);
     let Run { saga, version, journal, order, .. } = run;
     finish(
-        desk,
         &mut decided,
         Written { group, from_version, saga, version, journal, order, due, revived },
     );
@@ -152,7 +151,7 @@ struct Written<'a> {
     revived: Vec<Uuid>,
 }
 
-fn finish(desk: &Desk<'_>, decided: &mut Decided, written: Written<'_>) {
+fn finish(decided: &mut Decided, written: Written<'_>) {
     let Written { group, from_version, saga, version, journal, order, due, revived } = written;
     let clock_fired = group.open().any(|(_, item)| *item.what.input() == Input::Clock);
     let next = saga.next_clock();
@@ -170,7 +169,7 @@ fn finish(desk: &Desk<'_>, decided: &mut Decided, written: Written<'_>) {
         order: (from_version == 0).then_some(order),
         journal,
         due,
-        outbox: decided.postings.iter().map(|posting| posting.row(desk.claimed_until)).collect(),
+        outbox: decided.postings.iter().map(|posting| posting.row()).collect(),
         revived,
         audit: None,
     });
@@ -254,6 +253,7 @@ impl Run<'_> {
             saga: &self.saga,
             version: self.version,
             now,
+            claimed_until: self.desk.claimed_until,
             cause,
         };
         self.decided.postings.extend(postings(&setting, &effects));

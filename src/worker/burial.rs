@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::Shutdown;
 use super::delivery::Delivery;
-use super::{Backoff, Shutdown};
-use crate::clock::Clock;
+use crate::clock::{Backoff, Clock};
 use crate::store::{DeadLetter, Store};
 use crate::telemetry::Telemetry;
 

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{Backoff, Shutdown};
+use super::Shutdown;
 use crate::broker::{Broker, Topology};
 use crate::catalog::{self, Catalog};
-use crate::clock::Clock;
+use crate::clock::{Backoff, Clock};
 use crate::saga::Millis;
 use crate::store::{DefinitionRow, Store, StoreError};
 use crate::telemetry::Telemetry;

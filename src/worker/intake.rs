@@ -10,10 +10,10 @@ use tokio::sync::mpsc;
 use super::burial::Burial;
 use super::definitions::Definitions;
 use super::inputs::{Read, read};
-use super::lane::Lanes;
-use super::{Backoff, Options, Shutdown};
+use super::lanes::Lanes;
+use super::{Options, Shutdown};
 use crate::broker::{Broker, BrokerError, Channel, Consumer};
-use crate::clock::Clock;
+use crate::clock::{Backoff, Clock};
 use crate::telemetry::Telemetry;
 
 /// How many messages are taken from a channel at once.

@@ -17,36 +17,11 @@ use super::definitions::Definitions;
 use super::inputs::{Item, What};
 use super::relay::{Posted, RelayHandle};
 use super::timers::TimerHandle;
-use super::{Backoff, Options, Shutdown};
-use crate::clock::Clock;
+use super::{Options, Shutdown};
+use crate::clock::{Backoff, Clock};
 use crate::saga::{Ignored, Refusal, SagaId, Time};
 use crate::store::{Change, DeadLetter, Store, StoreError, Stored, Written};
 use crate::telemetry::{Seen, Telemetry};
-
-/// How many messages may wait for a lane; beyond that intake waits, and with it the broker.
-const QUEUE: usize = 1_000;
-
-/// The way to the lanes.
-#[derive(Debug, Clone)]
-pub(super) struct Lanes(Arc<[mpsc::Sender<Vec<Item>>]>);
-
-impl Lanes {
-    pub fn new(count: usize) -> (Lanes, Vec<mpsc::Receiver<Vec<Item>>>) {
-        let (senders, receivers): (Vec<_>, Vec<_>) =
-            (0..count).map(|_| mpsc::channel(QUEUE)).unzip();
-        (Lanes(senders.into()), receivers)
-    }
-
-    /// Sends all inputs of one message. Waits while the lane is full. After shutdown they are
-    /// dropped: their message was not acknowledged and comes again.
-    pub async fn send(&self, items: Vec<Item>) {
-        let Some(first) = items.first() else { return };
-        // Saga ids are hashes: their low bits are as good as any.
-        let (_, low) = first.saga.0.as_u64_pair();
-        let lane = usize::try_from(low % self.0.len() as u64).unwrap_or(0);
-        let _ = self.0[lane].send(items).await;
-    }
-}
 
 pub(super) struct Lane {
     pub store: Arc<dyn Store>,

@@ -23,6 +23,8 @@ pub struct Setting<'a> {
     /// The version that the transition made.
     pub version: u32,
     pub now: Time,
+    /// Until then the messages are left to whoever publishes them right after the commit.
+    pub claimed_until: Time,
     /// The id of the event that caused it.
     pub cause: Option<&'a str>,
 }
@@ -31,18 +33,19 @@ pub struct Setting<'a> {
 #[derive(Debug, Clone)]
 pub struct Posting {
     pub key: OutboxKey,
+    pub claimed_until: Time,
     pub message: Outgoing,
 }
 
 impl Posting {
-    /// The row to store, claimed until then by whoever publishes it right after the commit.
+    /// The row to store.
     #[must_use]
-    pub fn row(&self, claimed_until: Time) -> OutboxRow {
+    pub fn row(&self) -> OutboxRow {
         OutboxRow {
             key: self.key,
             channel: self.message.channel.to_string(),
             message: self.message.event.to_json(),
-            claimed_until,
+            claimed_until: self.claimed_until,
         }
     }
 }
@@ -66,7 +69,7 @@ pub fn postings(setting: &Setting<'_>, effects: &[Effect]) -> Vec<Posting> {
         };
         if let Some(message) = message {
             let key = OutboxKey { saga: setting.saga.id, version: setting.version, number };
-            postings.push(Posting { key, message });
+            postings.push(Posting { key, claimed_until: setting.claimed_until, message });
         }
     }
     postings

@@ -10,7 +10,6 @@
 //!   unusable messages ──► burial    sweeper ───────────┘
 //! ```
 
-mod backoff;
 mod batch;
 mod burial;
 mod definitions;
@@ -18,6 +17,7 @@ mod delivery;
 mod inputs;
 mod intake;
 mod lane;
+mod lanes;
 pub mod message;
 mod relay;
 mod shutdown;
@@ -30,17 +30,17 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use crate::broker::{Broker, Channel, Consumer, DEFAULT_MAX_MESSAGE_BYTES};
-use crate::clock::{Busy, Clock, SystemClock};
+use crate::clock::{Backoff, Busy, Clock, SystemClock};
 use crate::saga::Millis;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Telemetry;
 
-use backoff::Backoff;
 use burial::Graveyard;
 use definitions::Definitions;
 pub use definitions::{read as read_definitions, topology};
 use intake::Intake;
-use lane::{Lane, Lanes};
+use lane::Lane;
+use lanes::Lanes;
 pub use relay::UNCLAIMED;
 use relay::{Relay, Sweeper, tidy_up};
 pub use shutdown::{Shutdown, Stopper, shutdown};
@@ -263,7 +263,7 @@ impl Parts {
     fn start_relays(
         &self,
         flow: &mut JoinSet<()>,
-    ) -> (relay::RelayHandle, tokio::sync::mpsc::Receiver<(crate::store::OutboxKey, Busy)>) {
+    ) -> (relay::RelayHandle, tokio::sync::mpsc::Receiver<relay::Confirmed>) {
         let (confirmed, receiver) = tokio::sync::mpsc::channel(CONFIRMED_QUEUE);
         let (handle, queues) = Relay::channels(self.options.relays);
         for queue in queues {

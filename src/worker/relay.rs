@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::Shutdown;
 use super::definitions::Definitions;
 use super::message::Posting;
-use super::{Backoff, Shutdown};
 use crate::broker::{Broker, Event, Link, Outgoing, PublishError};
-use crate::clock::{Busy, Clock};
+use crate::clock::{Backoff, Busy, Clock};
 use crate::saga::{Millis, Time};
 use crate::store::{OutboxKey, OutboxRow, Store};
 use crate::telemetry::Telemetry;
@@ -44,8 +44,7 @@ pub(super) struct RelayHandle(Arc<[mpsc::Sender<Posted>]>);
 impl RelayHandle {
     /// Waits while the relay is behind: that is the back pressure of a broker that is away.
     pub async fn send(&self, posted: Posted) {
-        let (_, low) = posted.posting.key.saga.0.as_u64_pair();
-        let relay = usize::try_from(low % self.0.len() as u64).unwrap_or(0);
+        let relay = posted.posting.key.saga.share_of(self.0.len());
         let _ = self.0[relay].send(posted).await;
     }
 }
@@ -55,8 +54,11 @@ pub(super) struct Relay {
     pub definitions: Definitions,
     pub telemetry: Arc<Telemetry>,
     pub shutdown: Shutdown,
-    pub confirmed: mpsc::Sender<(OutboxKey, Busy)>,
+    pub confirmed: mpsc::Sender<Confirmed>,
 }
+
+/// A published message's outbox row, with the claim under which it was published.
+pub(super) type Confirmed = ((OutboxKey, Time), Busy);
 
 /// What one publication did not get confirmed.
 #[derive(Default)]
@@ -110,30 +112,35 @@ impl Relay {
     /// refuses stays in the outbox, for the sweeper, so that one participant does not hold up
     /// the others.
     async fn publish(&self, posted: Vec<Posted>) -> Left {
-        let (messages, rest): (Vec<Outgoing>, Vec<(OutboxKey, Busy)>) = posted
-            .into_iter()
-            .map(|posted| (posted.posting.message, (posted.posting.key, posted.busy)))
-            .unzip();
+        let split = |Posted { posting: Posting { key, claimed_until, message }, busy }| {
+            (message, ((key, claimed_until), busy))
+        };
+        let (messages, rest): (Vec<Outgoing>, Vec<Confirmed>) =
+            posted.into_iter().map(split).unzip();
         let answers = self.broker.publish(&messages).await;
         let is_blocked = self.broker.status().publishing == Link::Blocked;
         let mut left = Left::default();
         let mut trouble = None;
-        for ((message, (key, busy)), answer) in messages.into_iter().zip(rest).zip(answers) {
+        for ((message, (row, busy)), answer) in messages.into_iter().zip(rest).zip(answers) {
+            let posted = |message, busy| {
+                let (key, claimed_until) = row;
+                Posted { posting: Posting { key, claimed_until, message }, busy }
+            };
             match answer {
                 Ok(()) => {
                     self.telemetry.published(kind_of(&message));
-                    let _ = self.confirmed.send((key, busy)).await;
+                    let _ = self.confirmed.send((row, busy)).await;
                 }
                 Err(PublishError::Unroutable) => {
                     self.telemetry.publish_failed("unroutable", &message.event.kind);
-                    left.unroutable.push(Posted { posting: Posting { key, message }, busy });
+                    left.unroutable.push(posted(message, busy));
                 }
                 Err(PublishError::Refused) if !is_blocked => {
                     self.telemetry.publish_failed("refused", &message.event.kind);
                 }
                 Err(error @ (PublishError::Refused | PublishError::Unknown(_))) => {
                     trouble.get_or_insert(error);
-                    left.unknown.push(Posted { posting: Posting { key, message }, busy });
+                    left.unknown.push(posted(message, busy));
                 }
             }
         }
@@ -155,15 +162,14 @@ pub(super) async fn tidy_up(
     store: Arc<dyn Store>,
     telemetry: Arc<Telemetry>,
     shutdown: Shutdown,
-    mut confirmed: mpsc::Receiver<(OutboxKey, Busy)>,
+    mut confirmed: mpsc::Receiver<Confirmed>,
 ) {
     let mut batch = Vec::new();
     while confirmed.recv_many(&mut batch, 2 * MAX_BATCH).await > 0 {
-        let mut keys: Vec<OutboxKey> = batch.iter().map(|(key, _)| *key).collect();
-        keys.sort_unstable(); // the same order in every worker: no deadlocks
+        let rows: Vec<(OutboxKey, Time)> = batch.iter().map(|(row, _)| *row).collect();
         let mut backoff = Backoff::default();
         // What is not deleted is published again, which is allowed, and deleted then.
-        while let Err(error) = store.delete_outbox(&keys).await {
+        while let Err(error) = store.delete_outbox(&rows).await {
             telemetry.part("outbox", Some(&error));
             if shutdown.is_abandoned() {
                 return;
@@ -234,7 +240,8 @@ impl Sweeper {
 fn posting(row: OutboxRow) -> Result<Posting, String> {
     let channel = row.channel.parse()?;
     let event: Event = serde_json::from_slice(&row.message).map_err(|error| error.to_string())?;
-    Ok(Posting { key: row.key, message: Outgoing { channel, event } })
+    let OutboxRow { key, claimed_until, .. } = row;
+    Ok(Posting { key, claimed_until, message: Outgoing { channel, event } })
 }
 
 /// The time before which nobody has claimed a row: for rows that the next sweep should take.

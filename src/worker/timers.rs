@@ -10,9 +10,9 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::inputs::{Item, What};
-use super::lane::Lanes;
+use super::lanes::Lanes;
 use super::{Options, Shutdown};
-use crate::clock::{Busy, Clock};
+use crate::clock::{Backoff, Busy, Clock};
 use crate::saga::{Input, Millis, Time};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Telemetry;
@@ -59,7 +59,7 @@ pub(super) struct Timers {
     news: mpsc::UnboundedReceiver<(Time, Busy)>,
     /// The longest time between two looks, for due times that another worker wrote.
     poll: Millis,
-    backoff: super::Backoff,
+    backoff: Backoff,
 }
 
 impl Timers {
@@ -76,7 +76,7 @@ impl Timers {
         news: mpsc::UnboundedReceiver<(Time, Busy)>,
         poll: Millis,
     ) -> Timers {
-        let backoff = super::Backoff::default();
+        let backoff = Backoff::default();
         Timers { store, clock, telemetry, lanes, news, poll, backoff }
     }
 

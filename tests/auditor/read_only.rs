@@ -81,7 +81,7 @@ impl Store for ReadOnly {
     async fn claim_outbox(&self, _: Time, _: Time, _: usize) -> Result<Vec<OutboxRow>, StoreError> {
         never()
     }
-    async fn delete_outbox(&self, _: &[OutboxKey]) -> Result<(), StoreError> {
+    async fn delete_outbox(&self, _: &[(OutboxKey, Time)]) -> Result<(), StoreError> {
         never()
     }
     async fn bury(&self, _: &[DeadLetter]) -> Result<(), StoreError> {

@@ -97,8 +97,8 @@ impl Store for Forgetful {
     ) -> Result<Vec<OutboxRow>, StoreError> {
         self.store.claim_outbox(now, until, limit).await
     }
-    async fn delete_outbox(&self, keys: &[OutboxKey]) -> Result<(), StoreError> {
-        self.store.delete_outbox(keys).await
+    async fn delete_outbox(&self, rows: &[(OutboxKey, Time)]) -> Result<(), StoreError> {
+        self.store.delete_outbox(rows).await
     }
     async fn bury(&self, letters: &[DeadLetter]) -> Result<(), StoreError> {
         self.store.bury(letters).await

@@ -62,12 +62,24 @@ pub async fn a_deleted_row_is_gone_and_deleting_again_is_fine(place: Place) {
     let store = place.store().await;
     let sagas = write_starts(&*store, &["1", "2"]).await;
     let [one, other] = sagas[..] else { panic!("two sagas") };
-    let key = message(one, 1, 0).key;
-    store.delete_outbox(&[key]).await.unwrap();
-    store.delete_outbox(&[key, message(one, 9, 0).key]).await.unwrap();
+    let row = (message(one, 1, 0).key, NOW);
+    store.delete_outbox(&[row]).await.unwrap();
+    store.delete_outbox(&[row, (message(one, 9, 0).key, NOW)]).await.unwrap();
     store.delete_outbox(&[]).await.unwrap();
     assert_eq!(outbox_keys(&*store, NOW).await, [message(other, 1, 0).key]);
     assert_eq!(store.counts().await.unwrap().outbox, 1);
+}
+
+pub async fn a_row_that_was_claimed_since_is_left_to_its_new_owner(place: Place) {
+    let store = place.store().await;
+    let saga = write_starts(&*store, &["1"]).await[0];
+    let claimed = store.claim_outbox(NOW, later(30), 10).await.unwrap();
+    assert_eq!(claimed[0].claimed_until, later(30));
+    let key = message(saga, 1, 0).key;
+    store.delete_outbox(&[(key, NOW)]).await.unwrap();
+    assert_eq!(store.counts().await.unwrap().outbox, 1);
+    store.delete_outbox(&[(key, later(30))]).await.unwrap();
+    assert_eq!(store.counts().await.unwrap().outbox, 0);
 }
 
 pub async fn a_claim_is_bounded(place: Place) {

@@ -103,7 +103,7 @@ pub async fn counts_are_right(place: Place) {
     assert_eq!(store.counts().await.unwrap(), Counts::default());
     let sagas = write_six(&*store).await;
     store.bury(&[letter(1, "9")]).await.unwrap();
-    store.delete_outbox(&[message(sagas[0], 1, 0).key]).await.unwrap();
+    store.delete_outbox(&[(message(sagas[0], 1, 0).key, NOW)]).await.unwrap();
     // An attention that is cleared is not counted any more.
     let stored = load_one(&*store, sagas[3]).await;
     let mut cleared: Change = step(&stored);

@@ -68,11 +68,13 @@ pub(super) async fn claim_outbox(
 ) -> Result<Vec<OutboxRow>, StoreError> {
     let query = sqlx::query_as::<_, OutboxColumns>(
         "WITH free AS MATERIALIZED (
-             SELECT saga_id, version, number FROM outbox WHERE claimed_until <= $1
+             SELECT claimed_until, saga_id, version, number FROM outbox
+             WHERE claimed_until <= $1
              ORDER BY claimed_until LIMIT $3 FOR NO KEY UPDATE SKIP LOCKED
          ), claimed AS (
              UPDATE outbox o SET claimed_until = $2 FROM free
-             WHERE (o.saga_id, o.version, o.number) = (free.saga_id, free.version, free.number)
+             WHERE (o.claimed_until, o.saga_id, o.version, o.number)
+                 = (free.claimed_until, free.saga_id, free.version, free.number)
              RETURNING o.saga_id, o.version, o.number, o.claimed_until, o.channel, o.message
          )
          SELECT * FROM claimed ORDER BY saga_id, version, number",
@@ -83,24 +85,29 @@ pub(super) async fn claim_outbox(
 
 pub(super) async fn delete_outbox(
     connections: &Connections,
-    keys: &[OutboxKey],
+    rows: &[(OutboxKey, Time)],
 ) -> Result<(), StoreError> {
     let during = "deleting outbox rows";
-    let mut sorted = keys.to_vec();
+    let mut sorted = rows.to_vec();
     sorted.sort_unstable();
+    let mut claims = Vec::with_capacity(sorted.len());
     let mut sagas = Vec::with_capacity(sorted.len());
     let mut versions = Vec::with_capacity(sorted.len());
     let mut numbers = Vec::with_capacity(sorted.len());
-    for key in sorted {
+    for (key, claimed_until) in sorted {
+        claims.push(claimed_until.0);
         sagas.push(key.saga.0);
         versions.push(signed(key.version, during)?);
         numbers.push(small(key.number, during)?);
     }
     let query = sqlx::query(
         "DELETE FROM outbox o
-         USING UNNEST($1::uuid[], $2::int[], $3::smallint[]) AS k (saga_id, version, number)
-         WHERE (o.saga_id, o.version, o.number) = (k.saga_id, k.version, k.number)",
+         USING UNNEST($1::bigint[], $2::uuid[], $3::int[], $4::smallint[])
+             AS k (claimed_until, saga_id, version, number)
+         WHERE (o.claimed_until, o.saga_id, o.version, o.number)
+             = (k.claimed_until, k.saga_id, k.version, k.number)",
     );
-    connections.execute(during, query.bind(sagas).bind(versions).bind(numbers)).await?;
+    let query = query.bind(claims).bind(sagas).bind(versions).bind(numbers);
+    connections.execute(during, query).await?;
     Ok(())
 }

@@ -65,13 +65,15 @@ pub(super) fn claim_outbox(
 
 pub(super) fn delete_outbox(
     transaction: &Transaction<'_>,
-    keys: &[OutboxKey],
+    rows: &[(OutboxKey, Time)],
 ) -> Result<(), Failure> {
-    for key in keys {
+    for (key, claimed_until) in rows {
+        let (version, number) = (signed(key.version, DELETING)?, small(key.number, DELETING)?);
         execute(
             transaction,
-            "DELETE FROM outbox WHERE saga_id = ?1 AND version = ?2 AND number = ?3",
-            params![key.saga.0, signed(key.version, DELETING)?, small(key.number, DELETING)?],
+            "DELETE FROM outbox
+             WHERE saga_id = ?1 AND version = ?2 AND number = ?3 AND claimed_until = ?4",
+            params![key.saga.0, version, number, claimed_until.0],
         )?;
     }
     Ok(())

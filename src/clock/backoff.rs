@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
-use crate::clock::wait;
+use super::wait;
 
 const FIRST: Duration = Duration::from_millis(50);
 /// Long enough to leave a database in trouble alone, short enough to be back soon after it.
 const LONGEST: Duration = Duration::from_secs(5);
 
 /// Exponential, jittered (so that a hundred workers do not come back at once), without end.
+/// It passes in this machine's time, also in a simulation: see [`wait`].
 #[derive(Debug)]
-pub(super) struct Backoff(ExponentialBackoff);
+pub struct Backoff(ExponentialBackoff);
 
 impl Default for Backoff {
     fn default() -> Backoff {
