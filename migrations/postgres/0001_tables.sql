@@ -23,7 +23,7 @@ CREATE TABLE saga_order (
 );
 CREATE INDEX saga_order_by_order ON saga_order (order_id, tenant);
 
--- The hot row. Half of each page is room for updates in place (a batch updates many rows of a
+-- The hot row. Pages keep room for updates in place, and nothing that changes at every step
 -- page at once), and nothing that changes at every step is indexed but the coarse due time: an
 -- update that leaves it alone touches no index.
 CREATE TABLE saga (
@@ -33,7 +33,7 @@ CREATE TABLE saga (
     status    smallint NOT NULL,
     attention boolean  NOT NULL,
     state     bytea    NOT NULL
-) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.02);
+) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
 CREATE INDEX saga_by_due ON saga (due) WHERE due IS NOT NULL;
 CREATE INDEX saga_by_attention ON saga (saga_id) WHERE attention;
 

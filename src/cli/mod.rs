@@ -6,7 +6,6 @@
 
 mod audit;
 mod bench;
-mod bench_store;
 mod definitions;
 mod dev;
 mod open;

@@ -14,6 +14,9 @@ mod queue;
 mod read;
 mod schema;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use async_trait::async_trait;
 use secrecy::SecretString;
 use sqlx::postgres::PgConnectOptions;
@@ -33,8 +36,13 @@ pub struct PostgresOptions {
     pub max_connections: u32,
 }
 
+/// Deleted outbox rows after which their room is made free: some 20 MB of messages.
+const VACUUM_AFTER: u64 = 20_000;
+
 pub struct PostgresStore {
-    connections: Connections,
+    connections: Arc<Connections>,
+    /// Outbox rows deleted since the last vacuum.
+    deleted: AtomicU64,
     /// For connections of their own: migrations. Holds the password, so nothing here is `Debug`.
     options: PgConnectOptions,
 }
@@ -46,8 +54,8 @@ impl PostgresStore {
     /// [`StoreError::Rejected`] for a URL that is none.
     pub fn new(options: PostgresOptions) -> Result<PostgresStore, StoreError> {
         let connect = connection::options(&options.url)?;
-        let connections = Connections::new(connect.clone(), options.max_connections);
-        Ok(PostgresStore { connections, options: connect })
+        let connections = Arc::new(Connections::new(connect.clone(), options.max_connections));
+        Ok(PostgresStore { connections, deleted: AtomicU64::new(0), options: connect })
     }
 
     /// Opens the store once the database has answered.
@@ -119,7 +127,13 @@ impl Store for PostgresStore {
     }
 
     async fn delete_outbox(&self, rows: &[(OutboxKey, Time)]) -> Result<(), StoreError> {
-        queue::delete_outbox(&self.connections, rows).await
+        let deleted = queue::delete_outbox(&self.connections, rows).await?;
+        if self.deleted.fetch_add(deleted, Ordering::Relaxed) + deleted >= VACUUM_AFTER {
+            self.deleted.store(0, Ordering::Relaxed);
+            let connections = self.connections.clone();
+            tokio::spawn(async move { queue::vacuum_outbox(&connections).await });
+        }
+        Ok(())
     }
 
     async fn bury(&self, letters: &[DeadLetter]) -> Result<(), StoreError> {

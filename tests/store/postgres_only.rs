@@ -37,6 +37,29 @@ pub async fn a_row_that_commits_late_is_still_found(place: Place) {
     assert_eq!(late[0].key, message(sagas[0], 0, 0).key);
 }
 
+/// A plan for the one row that the statistics promise would read all rows for each key.
+pub async fn an_outbox_that_was_empty_when_last_counted_is_still_read_by_key(place: Place) {
+    let store = place.store().await;
+    let mut other = place.connection().await;
+    let sagas = write_starts(&*store, &["1"]).await;
+    store.delete_outbox(&[(message(sagas[0], 1, 0).key, NOW)]).await.unwrap();
+    other.execute("VACUUM ANALYZE outbox").await.unwrap();
+    let orders: Vec<String> = (2..302).map(|number| number.to_string()).collect();
+    let orders: Vec<&str> = orders.iter().map(String::as_str).collect();
+    let sagas = write_starts(&*store, &orders).await;
+    let rows: Vec<_> = sagas.iter().map(|saga| (message(*saga, 1, 0).key, NOW)).collect();
+    store.delete_outbox(&rows).await.unwrap();
+    store.close().await; // a connection hands in its statistics at its end
+    let by_key = async {
+        let sql = "SELECT idx_scan FROM pg_stat_user_indexes
+                   WHERE indexrelid = 'outbox_pkey'::regclass";
+        while sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut other).await.unwrap() < 300 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(BITES_WITHIN, by_key).await.expect("a lookup for each row");
+}
+
 pub async fn a_database_that_is_away_is_unavailable(_place: Place) {
     // A port that was free a moment ago: nobody listens there.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

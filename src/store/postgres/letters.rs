@@ -71,11 +71,17 @@ pub(super) async fn parked(
     let tenants: Vec<&str> = orders.iter().map(|(tenant, _)| tenant.as_str()).collect();
     let order_ids: Vec<&str> = orders.iter().map(|(_, order_id)| order_id.as_str()).collect();
     let query = sqlx::query_as::<_, DeadLetterColumns>(
-        "SELECT id, source, reason, error, body, headers, tenant, order_id, first_seen,
-                last_seen, attempts
-         FROM dead_letter
-         WHERE reason = 'unknown-order'
-           AND (tenant, order_id) IN (SELECT * FROM UNNEST($1::text[], $2::text[]))
+        // A lookup for each order, which OFFSET 0 keeps from becoming a join: see `queue`.
+        "SELECT l.*
+         FROM (SELECT DISTINCT * FROM UNNEST($1::text[], $2::text[])) AS o (tenant, order_id),
+         LATERAL (
+             SELECT id, source, reason, error, body, headers, tenant, order_id, first_seen,
+                    last_seen, attempts
+             FROM dead_letter d
+             WHERE reason = 'unknown-order'
+               AND (d.tenant, d.order_id) = (o.tenant, o.order_id)
+             OFFSET 0
+         ) l
          ORDER BY first_seen, id",
     );
     rows::all(
