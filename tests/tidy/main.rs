@@ -4,6 +4,7 @@
 //! samples that it must refuse: a rule that cannot fail is none. Nothing here tests behaviour.
 
 mod dependencies;
+mod image;
 mod rooms;
 mod rust;
 mod texts;
@@ -85,6 +86,15 @@ fn every_rust_file_is_compiled() {
 #[test]
 fn every_dependency_has_its_reason_in_the_readme() {
     refuse(dependencies::explained(&read("Cargo.toml"), &read("README.md")));
+}
+
+#[test]
+fn the_image_can_be_built_without_the_tests() {
+    refuse(image::tests_have_paths(&read("Cargo.toml")));
+    let dockerignore = read(".dockerignore");
+    refuse(
+        rust_files().iter().flat_map(|file| image::includes_are_let_through(file, &dockerignore)),
+    );
 }
 
 fn refuse(findings: impl IntoIterator<Item = String>) {
