@@ -115,7 +115,9 @@ fn mask(value: &mut Value) -> bool {
             *fields = masked;
             found
         }
-        Value::Array(items) => items.iter_mut().fold(false, |found, item| mask(item) || found),
+        Value::Array(items) => {
+            items.iter_mut().filter_map(|item| mask(item).then_some(())).count() > 0
+        }
         Value::String(_) | Value::Number(_) => match last_four(value) {
             Some(masked) => {
                 *value = Value::from(masked);
