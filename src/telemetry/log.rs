@@ -17,7 +17,10 @@ pub fn is_filter(text: &str) -> bool {
 pub fn init(json: bool, filter: &str) {
     let filter = EnvFilter::try_new(format!("{filter},{KEPT_QUIET}"))
         .unwrap_or_else(|_| EnvFilter::new(format!("info,{KEPT_QUIET}")));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false); // where nobody reads the log, nobody reads that; it would panic
     let _ = if json {
         builder.json().flatten_event(true).with_current_span(false).try_init()
     } else {
