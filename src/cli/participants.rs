@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::{End, Misuse, log, open, signals};
 use crate::broker::Broker;
 use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use crate::config::{Config, LogFormat};
 use crate::fixture::{self, ScriptedOrder, Scripts, Shop, Simulation, Timeline, orders};
 use crate::saga::{Millis, Time};
 use crate::worker::{shutdown, topology};
@@ -131,7 +131,9 @@ pub(super) struct Submit {
 
 impl Submit {
     pub async fn run(self, config: &Config) -> anyhow::Result<End> {
-        log(config);
+        // A person watches: only what keeps them waiting.
+        let (log_format, filter) = (LogFormat::Text, "makegood=warn".to_owned());
+        log(&Config { log_format, log: filter, ..config.clone() });
         let orders = match &self.file {
             Some(path) => read("FILE", path)?,
             None => fixture::generate(self.count, self.seed).collect(),
