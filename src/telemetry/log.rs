@@ -1,5 +1,7 @@
 //! Logging set-up: JSON lines on standard error, or plain lines for a human at a terminal.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 
 /// lapin's warnings quote messages with their bodies: orders, addresses. Ours tell the same
@@ -20,6 +22,7 @@ pub fn init(json: bool, filter: &str) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .log_internal_errors(false); // where nobody reads the log, nobody reads that; it would panic
     let _ = if json {
         builder.json().flatten_event(true).with_current_span(false).try_init()

@@ -15,7 +15,7 @@ use crate::store::DeadLetter;
 /// fact may concern several). The message is acknowledged when the last one is dealt with.
 #[derive(Debug)]
 pub(super) struct Delivery {
-    source: Channel,
+    source: String,
     body: bytes::Bytes,
     headers: String,
     /// The event's id, which caused whatever follows.
@@ -36,7 +36,7 @@ impl Delivery {
     pub fn new(incoming: Incoming, inputs: usize, named: Named) -> Arc<Delivery> {
         let headers = serde_json::to_string(&incoming.headers).unwrap_or_default();
         Arc::new(Delivery {
-            source: incoming.channel,
+            source: incoming.channel.to_string(),
             body: incoming.body,
             headers,
             cause: named.id,
@@ -79,16 +79,13 @@ impl Delivery {
 
     /// The dead letter that this message becomes.
     pub fn letter(&self, reason: &str, error: &str, now: Time) -> DeadLetter {
-        let body = self.kept_body(reason);
-        let masked = matches!(body, Cow::Owned(_));
-        let remark = if masked { "; what is kept here of the card data is masked" } else { "" };
         DeadLetter {
             id: letter_id(&self.source, &self.body, &self.headers),
-            source: self.source.to_string(),
+            source: self.source.clone(),
             reason: reason.to_owned(),
             // A parser's words may quote the message, and no database takes every character.
-            error: format!("{error}{remark}").replace(char::is_control, "\u{fffd}"),
-            body: body.into_owned(),
+            error: self.remarked(error, reason).replace(char::is_control, "\u{fffd}"),
+            body: self.kept_body(reason).into_owned(),
             headers: self.headers.clone(),
             tenant: self.tenant.clone(),
             order_id: self.order_id.clone(),
@@ -101,10 +98,17 @@ impl Delivery {
     /// The raw bytes. An order with card data is refused because nobody may keep that: it is
     /// not kept in the letter either. What waits for its order is taken in as it came.
     fn kept_body(&self, reason: &str) -> Cow<'_, [u8]> {
-        let may_be_an_order = [Channel::Orders, Channel::Dead].contains(&self.source);
-        match may_be_an_order && reason != DeadLetter::UNKNOWN_ORDER {
+        let orders = [Channel::Orders, Channel::Dead].map(|channel| channel.to_string());
+        match orders.contains(&self.source) && reason != DeadLetter::UNKNOWN_ORDER {
             true => order::masked(&self.body),
             false => Cow::Borrowed(&self.body),
+        }
+    }
+
+    fn remarked(&self, error: &str, reason: &str) -> String {
+        match self.kept_body(reason) {
+            Cow::Owned(_) => format!("{error}; what is kept here of the card data is masked"),
+            Cow::Borrowed(_) => error.to_owned(),
         }
     }
 }
@@ -135,10 +139,10 @@ impl Named {
 }
 
 /// The same bytes from the same place are the same letter, so a redelivery makes no second.
-fn letter_id(source: &Channel, body: &[u8], headers: &str) -> Uuid {
+fn letter_id(source: &str, body: &[u8], headers: &str) -> Uuid {
     // A message's own id is part of its headers on every broker; redelivery counters are not.
     let named = serde_json::from_str::<serde_json::Value>(headers).ok();
     let id = named.as_ref().and_then(|headers| headers.get("message-id")?.as_str());
-    let seed = EventId::of(&source.to_string(), id.unwrap_or_default()).0;
+    let seed = EventId::of(source, id.unwrap_or_default()).0;
     Uuid::new_v5(&seed, body)
 }
