@@ -288,7 +288,11 @@ fn a_configured_sqlite_store_is_looked_at_while_somebody_writes_to_it() {
     let look = |arguments: &[&str]| place.start_with(arguments, &store).end();
     look(&["order", "list"]).exits(2).complains(&["no store in data", "makegood migrate"]);
     assert!(!place.path("data").exists(), "looking makes nothing");
-    look(&["migrate"]).exits(0).says(&["order-fulfilment version 1: published"]);
+    let migrated = look(&["migrate", "--json"]).exits(0).json();
+    assert_eq!(keys(&migrated), BTreeSet::from(["definitions", "errors"]));
+    let first = json!({ "name": "order-fulfilment", "version": 1, "new": true });
+    assert!(migrated["definitions"].as_array().expect("a list").contains(&first), "{migrated}");
+    look(&["migrate"]).exits(0).says(&["up to date", "version 1: already published"]);
     // What a worker holds for as long as it runs.
     let lock = std::fs::File::options().write(true).open(place.path("data/makegood.db.lock"));
     let lock = lock.expect("made beside the file");
@@ -333,6 +337,8 @@ fn a_flawed_definition_is_shown_with_its_line() {
     place.write("second.toml", GOOD.replacen("version = 1", "version = 2", 1));
     let publish = ["saga", "publish", "--data", ".makegood", "second.toml", "flawed.toml"];
     place.makegood(&publish).exits(1).complains(&["flawed.toml"]);
+    let told = place.makegood(&[&publish[..], &["--json"]].concat()).exits(1).json();
+    assert_eq!((&told["definitions"], &told["errors"][0]["line"]), (&json!([]), &json!(line)));
     let listed = place.makegood(&["saga", "list", "--data", ".makegood", "--json"]).exits(0);
     let listed = listed.json();
     let versions: Vec<_> = listed.as_array().expect("a list").iter().collect();

@@ -29,6 +29,9 @@ pub(super) enum Saga {
         files: Vec<PathBuf>,
         #[command(flatten)]
         place: open::Place,
+        /// Print what was published as one JSON object.
+        #[arg(long)]
+        json: bool,
     },
     /// List what is published.
     List {
@@ -62,9 +65,9 @@ impl Saga {
                 }
                 Ok(End::Good)
             }
-            Saga::Publish { files, place } => {
+            Saga::Publish { files, place, json } => {
                 let store = place.change(config).await?;
-                publish_files(&*store, &files).await
+                publish_files(&*store, &files, json).await
             }
             Saga::List { place, json } => list(&*place.look(config).await?, json).await,
         }
@@ -167,33 +170,50 @@ fn test(arguments: &Files) -> anyhow::Result<End> {
 }
 
 /// Publishes files, all or, where one is flawed, none.
-pub(super) async fn publish_files(store: &dyn Store, files: &[PathBuf]) -> anyhow::Result<End> {
-    let mut definitions = Vec::new();
-    let mut end = End::Good;
-    for path in files {
-        match load(path)? {
+pub(super) async fn publish_files(
+    store: &dyn Store,
+    files: &[PathBuf],
+    json: bool,
+) -> anyhow::Result<End> {
+    let (mut definitions, mut flaws) = (Vec::new(), Vec::new());
+    for (_, loaded) in load_all(files)? {
+        match loaded {
             Ok(loaded) => definitions.push(loaded),
-            Err(errors) => end = flawed(&errors)?,
+            Err(errors) => {
+                flaws.extend(errors.to_json());
+                if !json {
+                    flawed(&errors)?;
+                }
+            }
         }
     }
-    if matches!(end, End::Bad) {
-        return Ok(end);
+    if flaws.is_empty() {
+        return publish(store, definitions, json).await;
     }
-    publish(store, definitions).await
+    if json {
+        print_json(&json!({ "definitions": [], "errors": flaws }))?;
+    }
+    Ok(End::Bad)
 }
 
 /// Publishes definitions and says which were new.
 pub(super) async fn publish(
     store: &dyn Store,
     definitions: Vec<LoadedDefinition>,
+    json: bool,
 ) -> anyhow::Result<End> {
+    let mut published = Vec::new();
     for loaded in definitions {
         let row = row(&loaded, store.now().await?);
-        let word = match store.publish_definition(&row).await? {
-            Published::New => "published",
-            Published::AlreadyThere => "already published",
-        };
-        println!("{} version {}: {word}", row.name, row.version);
+        let is_new = store.publish_definition(&row).await? == Published::New;
+        if !json {
+            let word = if is_new { "published" } else { "already published" };
+            println!("{} version {}: {word}", row.name, row.version);
+        }
+        published.push(json!({ "name": row.name, "version": row.version, "new": is_new }));
+    }
+    if json {
+        print_json(&json!({ "definitions": published, "errors": [] }))?;
     }
     Ok(End::Good)
 }
