@@ -16,6 +16,16 @@ use crate::worker;
 
 /// The file that is read where it exists and no other is named.
 const DEFAULT_FILE: &str = "makegood.toml";
+/// Connections for all that is not a lane: relays, sweeper, timers, dead letters, intake and the
+/// counting. A part that waits for a turn longer than a few seconds takes the database for away.
+const SPARE_CONNECTIONS: u32 = 6;
+/// Only the project's own tests and their scripts read these.
+const OF_THE_TESTS: &str = "MAKEGOOD_TEST_";
+/// What the deserializer cannot say about a value that it refuses.
+const EXPECTED: [(&str, &str); 2] = [
+    ("http_listen", "an address and a port, such as 127.0.0.1:9600"),
+    ("log_format", "json or text"),
+];
 
 /// Settings of a worker and of everything that works beside it.
 #[derive(Debug, Clone, Deserialize)]
@@ -39,9 +49,10 @@ pub struct Config {
     pub max_message_bytes: usize,
     /// How long what is in flight may take after SIGTERM, in seconds.
     pub drain_seconds: u64,
-    /// Connections to the database, 2 to 100.
+    /// Connections to the database: one for each lane, [`SPARE_CONNECTIONS`], 100 at most.
     pub database_connections: u32,
-    /// Where the simulated participants keep their ledgers.
+    /// Where the simulated shop and participants keep their ledgers: not where `dev` does, whose
+    /// shop has emitted the same made-up orders to somebody else.
     pub ledgers: PathBuf,
     /// `json` for machines, `text` for people.
     pub log_format: LogFormat,
@@ -70,7 +81,7 @@ impl Default for Config {
             max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
             drain_seconds: worker.drain.as_secs(),
             database_connections: 8,
-            ledgers: PathBuf::from(".makegood/ledgers"),
+            ledgers: PathBuf::from(".makegood/services"),
             log_format: LogFormat::Json,
             log: "info".to_owned(),
         }
@@ -91,11 +102,22 @@ impl Config {
         file: Option<&Path>,
         overrides: &[(String, String)],
     ) -> Result<Config, ConfigError> {
+        let variables = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        Config::read(file, variables, overrides)
+    }
+
+    fn read(
+        file: Option<&Path>,
+        variables: impl Iterator<Item = (String, String)>,
+        overrides: &[(String, String)],
+    ) -> Result<Config, ConfigError> {
         let path = file.unwrap_or(Path::new(DEFAULT_FILE));
         let source = config::File::from(path).format(config::FileFormat::Toml);
         let mut builder = config::Config::builder()
             .add_source(source.required(file.is_some()))
-            .add_source(environment());
+            .add_source(environment(variables));
         for (key, value) in overrides {
             builder = builder
                 .set_override(key, value.clone())
@@ -136,7 +158,12 @@ impl Config {
             "1024 to 16777216 (bytes)",
         )?;
         expect((1..=600).contains(&self.drain_seconds), "drain_seconds", "1 to 600 (seconds)")?;
-        expect((2..=100).contains(&self.database_connections), "database_connections", "2 to 100")
+        let least = u32::try_from(self.lanes).unwrap_or(u32::MAX).saturating_add(SPARE_CONNECTIONS);
+        expect(
+            (least..=100).contains(&self.database_connections),
+            "database_connections",
+            &format!("{least} (`lanes` and {SPARE_CONNECTIONS}) to 100"),
+        )
     }
 
     /// The store's URL.
@@ -174,14 +201,14 @@ impl Config {
     }
 }
 
-/// `MAKEGOOD_<KEY>` variables, but for those that only the project's own tests read.
-fn environment() -> config::Environment {
+/// `MAKEGOOD_<KEY>` variables. One that is set to nothing is not set: so is what a script wanted
+/// to fill with the output of a command that failed.
+fn environment(variables: impl Iterator<Item = (String, String)>) -> config::Environment {
     let ours = |(name, _): &(String, String)| {
-        name.starts_with("MAKEGOOD_") && !name.starts_with("MAKEGOOD_TEST_")
+        name.starts_with("MAKEGOOD_") && !name.starts_with(OF_THE_TESTS)
     };
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    config::Environment::with_prefix("MAKEGOOD").source(Some(variables.filter(ours).collect()))
+    let variables = variables.filter(ours).collect();
+    config::Environment::with_prefix("MAKEGOOD").ignore_empty(true).source(Some(variables))
 }
 
 /// The library's message, without values that may be secrets.
@@ -189,7 +216,12 @@ fn explain(error: &config::ConfigError) -> String {
     use config::ConfigError as E;
     match error {
         E::Type { key: Some(key), expected, .. } => format!("`{key}` must be {expected}"),
-        E::At { error, key: Some(key), .. } => format!("`{key}`: {}", explain(error)),
+        E::At { error, key: Some(key), .. } => {
+            match EXPECTED.iter().find(|(expecting, _)| expecting == key) {
+                Some((_, expected)) => format!("`{key}` must be {expected}"),
+                None => format!("`{key}`: {}", explain(error)),
+            }
+        }
         E::FileParse { uri, cause } => {
             format!("{} is not TOML: {}", uri.as_deref().unwrap_or("the file"), unquoted(&**cause))
         }
@@ -208,11 +240,25 @@ fn unquoted(cause: &dyn std::error::Error) -> String {
 mod tests {
     use super::*;
 
-    fn load(text: &str) -> Result<Config, String> {
+    /// Reads a file, with nothing but these variables in the environment.
+    fn load_with(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("makegood.toml");
         std::fs::write(&file, text).expect("written");
-        Config::load(Some(&file), &[]).map_err(|error| error.to_string())
+        let variables = variables.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+        Config::read(Some(&file), variables, &[]).map_err(|error| error.to_string())
+    }
+
+    fn load(text: &str) -> Result<Config, String> {
+        load_with(text, &[])
+    }
+
+    #[test]
+    fn the_environment_wins_and_what_is_set_to_nothing_is_not_set() {
+        let lanes = |variables| load_with("lanes = 1", variables).map(|config| config.lanes);
+        assert_eq!(lanes(&[("MAKEGOOD_LANES", "2"), ("LANES", "64")]), Ok(2));
+        assert_eq!(lanes(&[("MAKEGOOD_LANES", ""), ("MAKEGOOD_TEST_TOOLS", "x")]), Ok(1));
+        assert!(lanes(&[("MAKEGOOD_TOOLS", "x")]).unwrap_err().contains("tools"));
     }
 
     #[test]
@@ -226,6 +272,18 @@ mod tests {
         assert!(error.contains("lames") && error.contains("lanes"), "{error}");
         let error = load("lanes = 'many'").unwrap_err();
         assert!(error.contains("lanes") && error.contains("integer"), "{error}");
+        assert_eq!(
+            load("log_format = 'xml'").unwrap_err(),
+            "configuration: `log_format` must be json or text"
+        );
+        assert_eq!(
+            load("http_listen = 'everywhere'").unwrap_err(),
+            "configuration: `http_listen` must be an address and a port, such as 127.0.0.1:9600"
+        );
+        assert_eq!(
+            load("lanes = 64\ndatabase_connections = 8").unwrap_err(),
+            "configuration: `database_connections` must be 70 (`lanes` and 6) to 100"
+        );
     }
 
     #[test]

@@ -145,10 +145,16 @@ fn what_is_not_there_is_said_clearly() {
     ] {
         place.makegood(arguments).exits(1).complains(&["there is no order 'o-"]);
     }
-    let refused = place.makegood(&["explain", "o-done", "--data", "nowhere"]).exits(1);
+    let refused = place.makegood(&["explain", "o-done", "--data", "nowhere"]).exits(2);
     refused.complains(&["there is no dev run in nowhere"]);
     let arguments = ["order", "cancel", "o-done", "--reason", "x", "--data", "nowhere"];
-    place.makegood(&arguments).exits(1).complains(&["there is no dev run in nowhere"]);
+    place.makegood(&arguments).exits(2).complains(&["there is no dev run in nowhere"]);
+    let empty = Place::new().makegood(&["order", "list"]).exits(2);
+    empty.complains(&["no dev run in .makegood", "--data", "MAKEGOOD_STORE"]);
+    // A full page that is the last one says so.
+    place.makegood(&["order", "list", "--limit", "3"]).exits(0).says(&["more: --after "]);
+    place.makegood(&["order", "list", "--limit", "4"]).exits(0).says(&["4 orders"]);
+    place.makegood(&["order", "list", "--attention"]).exits(0).says(&["1 order\n"]);
     assert!(!place.path("nowhere").exists(), "looking for it made it");
 }
 
@@ -223,6 +229,81 @@ fn a_bad_configuration_names_the_key() {
 }
 
 #[test]
+fn a_bad_value_says_what_is_expected_and_exits_2() {
+    let place = Place::new();
+    let refused = |name: &str, value: &str, arguments: &[&str], words: &[&str]| {
+        let refused = place.start_with(arguments, &[(name, value)]).end().exits(2);
+        refused.complains(words);
+        assert!(!refused.stderr.contains("hunter2"), "{}", refused.stderr);
+    };
+    let submit = ["order", "submit", "--count", "1"];
+    refused("MAKEGOOD_BROKER", "amqp://u:hunter2@@bad host:xx/", &submit, &["`broker`", "amqp://"]);
+    let list = ["order", "list"];
+    refused("MAKEGOOD_STORE", "postgres://u:hunter2@:x/d", &list, &["`store`", "postgres://"]);
+    refused("MAKEGOOD_HTTP_LISTEN", "all", &["worker"], &["`http_listen`", "127.0.0.1:9600"]);
+    refused("MAKEGOOD_LOG_FORMAT", "xml", &["worker"], &["`log_format` must be json or text"]);
+    place.makegood(&["--set", "=x", "worker"]).exits(2).complains(&["must be KEY=VALUE"]);
+}
+
+#[test]
+fn who_reads_no_further_does_not_end_the_work() {
+    let place = small_run();
+    for arguments in [
+        &["order", "list", "--limit", "1000"][..],
+        &["order", "show", "o-undone"],
+        &["explain", "o-waiting", "--json"],
+        &["audit", "--may-wait"],
+    ] {
+        let ended = place.unheard(arguments).exits(0);
+        assert_eq!(ended.stderr, "");
+    }
+    // And the exit status still tells how it ended.
+    place.write("wrong.toml", GOOD.replacen("\"ends completed\"", "\"ends compensated\"", 1));
+    place.unheard(&["saga", "test", "wrong.toml"]).exits(1);
+}
+
+#[test]
+fn a_broker_that_is_away_is_not_waited_for_in_silence() {
+    let place = Place::new();
+    let away = [("MAKEGOOD_BROKER", "amqp://127.0.0.1:1")];
+    let submit = ["order", "submit", "--count", "3", "--patience", "1s"];
+    let ended = place.start_with(&submit, &away).end().exits(1);
+    ended.complains(&["the broker has confirmed nothing for 1s", "0 of 3 orders are submitted"]);
+}
+
+#[test]
+fn dev_and_the_services_keep_their_ledgers_apart() {
+    let place = Place::new();
+    place.makegood(&["dev", "--count", "3"]).exits(0);
+    let away = [("MAKEGOOD_BROKER", "amqp://127.0.0.1:1")];
+    // The same three orders: dev's shop has emitted them, this one has not.
+    let submit = ["order", "submit", "--count", "3", "--patience", "1s"];
+    place.start_with(&submit, &away).end().exits(1).complains(&["0 of 3 orders are submitted"]);
+}
+
+#[test]
+fn a_configured_sqlite_store_is_looked_at_while_somebody_writes_to_it() {
+    let place = Place::new();
+    let store = [("MAKEGOOD_STORE", "sqlite:data")];
+    let look = |arguments: &[&str]| place.start_with(arguments, &store).end();
+    look(&["order", "list"]).exits(2).complains(&["no store in data", "makegood migrate"]);
+    assert!(!place.path("data").exists(), "looking makes nothing");
+    let migrated = look(&["migrate", "--json"]).exits(0).json();
+    assert_eq!(keys(&migrated), BTreeSet::from(["definitions", "errors"]));
+    let first = json!({ "name": "order-fulfilment", "version": 1, "new": true });
+    assert!(migrated["definitions"].as_array().expect("a list").contains(&first), "{migrated}");
+    look(&["migrate"]).exits(0).says(&["up to date", "version 1: already published"]);
+    // What a worker holds for as long as it runs.
+    let lock = std::fs::File::options().write(true).open(place.path("data/makegood.db.lock"));
+    let lock = lock.expect("made beside the file");
+    lock.try_lock().expect("nobody has it");
+    look(&["order", "list"]).exits(0).says(&["0 orders"]);
+    look(&["saga", "list"]).exits(0).says(&["order-fulfilment version 1"]);
+    look(&["explain", "o-1"]).exits(1).complains(&["o-1"]);
+    look(&["migrate"]).exits(1).complains(&["in use by another makegood process"]);
+}
+
+#[test]
 fn secrets_do_not_appear_in_errors() {
     let place = Place::new();
     let environment = [("MAKEGOOD_STORE", "mysql://u:hunter2@h/d")];
@@ -245,13 +326,19 @@ fn a_flawed_definition_is_shown_with_its_line() {
     let found = place.makegood(&["saga", "check", "flawed.toml", "--json"]).exits(1).json();
     assert_eq!(found["good"], false);
     assert_eq!(found["errors"][0]["line"], json!(line), "{found}");
-    let missing = place.makegood(&["saga", "check", "nowhere.toml"]).exits(1);
-    missing.complains(&["cannot read nowhere.toml"]);
+    for verb in ["check", "test", "graph"] {
+        let missing = place.makegood(&["saga", verb, "nowhere.toml"]).exits(2);
+        missing.complains(&["cannot read nowhere.toml"]);
+    }
+    let found = place.makegood(&["saga", "test", "flawed.toml", "--json"]).exits(1).json();
+    assert_eq!(found["errors"][0]["line"], json!(line), "{found}");
     // Nothing of a batch with a flaw in it is published.
     place.makegood(&["dev", "--count", "1"]).exits(0);
     place.write("second.toml", GOOD.replacen("version = 1", "version = 2", 1));
     let publish = ["saga", "publish", "--data", ".makegood", "second.toml", "flawed.toml"];
     place.makegood(&publish).exits(1).complains(&["flawed.toml"]);
+    let told = place.makegood(&[&publish[..], &["--json"]].concat()).exits(1).json();
+    assert_eq!((&told["definitions"], &told["errors"][0]["line"]), (&json!([]), &json!(line)));
     let listed = place.makegood(&["saga", "list", "--data", ".makegood", "--json"]).exits(0);
     let listed = listed.json();
     let versions: Vec<_> = listed.as_array().expect("a list").iter().collect();
@@ -271,7 +358,7 @@ fn inline_tests_are_run_and_a_failing_one_shows_why() {
     let failed = place.makegood(&["saga", "test", "wrong.toml"]).exits(1);
     failed.says(&["all goes well", "ends compensated", "1 failed"]);
     let failed = place.makegood(&["saga", "test", "wrong.toml", "--json"]).exits(1).json();
-    assert_eq!(keys(&failed), BTreeSet::from(["passed", "failed", "tests"]));
+    assert_eq!(keys(&failed), BTreeSet::from(["passed", "failed", "errors", "tests"]));
     assert_eq!(failed["failed"], 1);
 }
 

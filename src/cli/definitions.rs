@@ -3,11 +3,10 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{End, open, print_json};
+use super::{End, Misuse, open, print_json};
 use crate::catalog::{self, LoadedDefinition};
 use crate::clock::rfc3339;
 use crate::config::Config;
@@ -30,11 +29,15 @@ pub(super) enum Saga {
         files: Vec<PathBuf>,
         #[command(flatten)]
         place: open::Place,
+        /// Print what was published as one JSON object.
+        #[arg(long)]
+        json: bool,
     },
     /// List what is published.
     List {
         #[command(flatten)]
         place: open::Place,
+        /// Print them as JSON.
         #[arg(long)]
         json: bool,
     },
@@ -44,6 +47,7 @@ pub(super) enum Saga {
 pub(super) struct Files {
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Print what was found as one JSON object.
     #[arg(long)]
     json: bool,
 }
@@ -61,9 +65,9 @@ impl Saga {
                 }
                 Ok(End::Good)
             }
-            Saga::Publish { files, place } => {
+            Saga::Publish { files, place, json } => {
                 let store = place.change(config).await?;
-                publish_files(&*store, &files).await
+                publish_files(&*store, &files, json).await
             }
             Saga::List { place, json } => list(&*place.look(config).await?, json).await,
         }
@@ -74,11 +78,19 @@ type Loaded = Result<LoadedDefinition, catalog::CatalogErrors>;
 
 fn load(path: &Path) -> anyhow::Result<Loaded> {
     let name = path.display().to_string();
-    let about = || format!("cannot read {name}");
-    let size = std::fs::metadata(path).with_context(about)?.len();
-    anyhow::ensure!(size <= MAX_FILE_BYTES, "{name} has more than {MAX_FILE_BYTES} bytes");
-    let text = std::fs::read_to_string(path).with_context(about)?;
+    let about = |error| Misuse(format!("cannot read {name}: {error}"));
+    let size = std::fs::metadata(path).map_err(about)?.len();
+    if size > MAX_FILE_BYTES {
+        return Err(Misuse(format!("{name} has more than {MAX_FILE_BYTES} bytes")).into());
+    }
+    let text = std::fs::read_to_string(path).map_err(about)?;
     Ok(catalog::load(&name, &text))
+}
+
+/// Reads all files before anything is said about one: a name that is wrong is the caller's
+/// mistake, and no finding.
+fn load_all(paths: &[PathBuf]) -> anyhow::Result<Vec<(String, Loaded)>> {
+    paths.iter().map(|path| Ok((path.display().to_string(), load(path)?))).collect()
 }
 
 fn flawed(errors: &catalog::CatalogErrors) -> anyhow::Result<End> {
@@ -89,9 +101,8 @@ fn flawed(errors: &catalog::CatalogErrors) -> anyhow::Result<End> {
 fn check(arguments: &Files) -> anyhow::Result<End> {
     let mut end = End::Good;
     let mut reports = Vec::new();
-    for path in &arguments.files {
-        let name = path.display().to_string();
-        match load(path)? {
+    for (name, loaded) in load_all(&arguments.files)? {
+        match loaded {
             Ok(loaded) => {
                 let definition = &loaded.definition;
                 let (steps, tests) = (definition.steps().len(), loaded.tests.len());
@@ -119,14 +130,17 @@ fn check(arguments: &Files) -> anyhow::Result<End> {
 
 fn test(arguments: &Files) -> anyhow::Result<End> {
     let mut end = End::Good;
-    let mut reports = Vec::new();
+    let (mut reports, mut flaws) = (Vec::new(), Vec::new());
     let (mut passed, mut failed) = (0, 0);
-    for path in &arguments.files {
-        let name = path.display().to_string();
-        let loaded = match load(path)? {
+    for (name, loaded) in load_all(&arguments.files)? {
+        let loaded = match loaded {
             Ok(loaded) => loaded,
             Err(errors) => {
-                end = flawed(&errors)?;
+                end = End::Bad;
+                match arguments.json {
+                    true => flaws.extend(errors.to_json()),
+                    false => _ = flawed(&errors)?,
+                }
                 continue;
             }
         };
@@ -147,7 +161,8 @@ fn test(arguments: &Files) -> anyhow::Result<End> {
         end = End::Bad;
     }
     if arguments.json {
-        print_json(&json!({ "passed": passed, "failed": failed, "tests": reports }))?;
+        let told = json!({ "passed": passed, "failed": failed, "errors": flaws, "tests": reports });
+        print_json(&told)?;
     } else {
         println!("{passed} passed, {failed} failed");
     }
@@ -155,33 +170,50 @@ fn test(arguments: &Files) -> anyhow::Result<End> {
 }
 
 /// Publishes files, all or, where one is flawed, none.
-pub(super) async fn publish_files(store: &dyn Store, files: &[PathBuf]) -> anyhow::Result<End> {
-    let mut definitions = Vec::new();
-    let mut end = End::Good;
-    for path in files {
-        match load(path)? {
+pub(super) async fn publish_files(
+    store: &dyn Store,
+    files: &[PathBuf],
+    json: bool,
+) -> anyhow::Result<End> {
+    let (mut definitions, mut flaws) = (Vec::new(), Vec::new());
+    for (_, loaded) in load_all(files)? {
+        match loaded {
             Ok(loaded) => definitions.push(loaded),
-            Err(errors) => end = flawed(&errors)?,
+            Err(errors) => {
+                flaws.extend(errors.to_json());
+                if !json {
+                    flawed(&errors)?;
+                }
+            }
         }
     }
-    if matches!(end, End::Bad) {
-        return Ok(end);
+    if flaws.is_empty() {
+        return publish(store, definitions, json).await;
     }
-    publish(store, definitions).await
+    if json {
+        print_json(&json!({ "definitions": [], "errors": flaws }))?;
+    }
+    Ok(End::Bad)
 }
 
 /// Publishes definitions and says which were new.
 pub(super) async fn publish(
     store: &dyn Store,
     definitions: Vec<LoadedDefinition>,
+    json: bool,
 ) -> anyhow::Result<End> {
+    let mut published = Vec::new();
     for loaded in definitions {
         let row = row(&loaded, store.now().await?);
-        let word = match store.publish_definition(&row).await? {
-            Published::New => "published",
-            Published::AlreadyThere => "already published",
-        };
-        println!("{} version {}: {word}", row.name, row.version);
+        let is_new = store.publish_definition(&row).await? == Published::New;
+        if !json {
+            let word = if is_new { "published" } else { "already published" };
+            println!("{} version {}: {word}", row.name, row.version);
+        }
+        published.push(json!({ "name": row.name, "version": row.version, "new": is_new }));
+    }
+    if json {
+        print_json(&json!({ "definitions": published, "errors": [] }))?;
     }
     Ok(End::Good)
 }

@@ -2,7 +2,9 @@
 //!
 //! Exit status: 0 done; 1 done, and the result is bad (a failed check, a finding, an order not
 //! accounted for) or the work failed; 2 the arguments or the configuration are wrong.
-#![allow(clippy::print_stdout, clippy::print_stderr)] // this is where results are printed
+
+#[macro_use]
+mod print;
 
 mod audit;
 mod bench;
@@ -39,12 +41,14 @@ struct Arguments {
 
 fn setting(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
-    Ok((key.trim().to_owned(), value.to_owned()))
+    let key = key.trim();
+    let is_key = !key.is_empty() && key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    is_key.then(|| (key.to_owned(), value.to_owned())).ok_or("must be KEY=VALUE".to_owned())
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the whole job here, without any service, in simulated time.
+    /// Run everything here, without any service, in simulated time.
     Dev(dev::Dev),
     /// Create or upgrade the tables, and publish the definitions in sagas/.
     Migrate(service::Migrate),
@@ -123,9 +127,6 @@ fn log(config: &Config) {
 
 /// Prints a value as one JSON document.
 fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    use std::io::Write;
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, value)?;
-    writeln!(out)?;
+    println!("{}", serde_json::to_string_pretty(value)?);
     Ok(())
 }

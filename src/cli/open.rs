@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use secrecy::ExposeSecret;
 
+use super::Misuse;
 use crate::broker::Broker;
 use crate::broker::amqp::{AmqpBroker, AmqpOptions};
 use crate::clock::{Clock, SimulatedClock, SystemClock};
@@ -19,6 +20,10 @@ use crate::store::sqlite::{Durability, SqliteStore};
 pub(super) const DATA: &str = ".makegood";
 /// The SQLite file in a data folder.
 const FILE: &str = "makegood.db";
+/// What is said to who looks where there is nothing to look at.
+const NOWHERE: &str = "which orders? There is no dev run in .makegood (`makegood dev` makes one, \
+                       --data names another folder), and `store` is not set: give \
+                       MAKEGOOD_STORE=postgres://… or a line store = \"postgres://…\" in makegood.toml";
 /// How the URL of a SQLite store begins.
 const SQLITE: &str = "sqlite:";
 
@@ -50,7 +55,8 @@ impl Place {
                 let clock = Arc::new(SystemClock::default());
                 Ok(Arc::new(SqliteStore::open_read_only(&folder.join(FILE), clock).await?))
             }
-            None => store(config, Arc::new(SystemClock::default())).await,
+            None if config.store.is_none() => Err(Misuse(NOWHERE.to_owned()).into()),
+            None => store_to_look(config).await,
         }
     }
 
@@ -83,6 +89,15 @@ pub(super) async fn store(
     }
 }
 
+/// The configured store, for looking: nothing is made, and a worker may be at it.
+pub(super) async fn store_to_look(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+    let clock = Arc::new(SystemClock::default());
+    let Some(folder) = sqlite_folder(config)? else { return store(config, clock).await };
+    let missing = || format!("there is no store in {}: run `makegood migrate`", folder.display());
+    exists(&folder).then_some(()).ok_or_else(|| Misuse(missing()))?;
+    Ok(Arc::new(SqliteStore::open_read_only(&folder.join(FILE), clock).await?))
+}
+
 /// The configured store, for a worker: a database that is not there yet is waited for.
 pub(super) async fn store_to_wait_for(
     config: &Config,
@@ -96,23 +111,31 @@ pub(super) async fn store_to_wait_for(
 
 /// How to reach PostgreSQL, where the store is one.
 fn postgres(config: &Config) -> anyhow::Result<Option<PostgresOptions>> {
-    let url = config.store()?;
-    let is_sqlite = url.expose_secret().starts_with(SQLITE);
-    let max_connections = config.database_connections;
-    Ok((!is_sqlite).then(|| PostgresOptions { url: url.clone(), max_connections }))
+    if sqlite_folder(config)?.is_some() {
+        return Ok(None);
+    }
+    let (url, max_connections) = (config.store()?.clone(), config.database_connections);
+    let options = PostgresOptions { url, max_connections };
+    let wrong = "`store` must be a URL such as postgres://user:password@host:5432/database";
+    PostgresStore::new(options.clone()).map_err(|_| Misuse(format!("configuration: {wrong}")))?;
+    Ok(Some(options))
+}
+
+/// The folder of the store, where it is SQLite.
+fn sqlite_folder(config: &Config) -> anyhow::Result<Option<PathBuf>> {
+    let folder = config.store()?.expose_secret().strip_prefix(SQLITE);
+    Ok(folder.map(|folder| PathBuf::from(folder.trim_start_matches("//"))))
 }
 
 async fn sqlite_of(config: &Config, clock: Arc<dyn Clock>) -> anyhow::Result<Arc<dyn Store>> {
-    let url = config.store()?.expose_secret();
-    let folder = url.trim_start_matches(SQLITE).trim_start_matches("//");
-    sqlite(Path::new(folder), clock, Durability::PowerCut).await
+    let folder = sqlite_folder(config)?.unwrap_or_default();
+    sqlite(&folder, clock, Durability::PowerCut).await
 }
 
 fn holds_dev_run(folder: &Path) -> anyhow::Result<()> {
     let missing =
         || format!("there is no dev run in {}: `makegood dev` makes one", folder.display());
-    anyhow::ensure!(exists(folder), missing());
-    Ok(())
+    exists(folder).then_some(()).ok_or_else(|| Misuse(missing()).into())
 }
 
 /// Whether a dev run has left something there.
@@ -159,5 +182,7 @@ pub(super) fn broker(config: &Config) -> anyhow::Result<Arc<dyn Broker>> {
         connection_name: format!("makegood {}", config.deployment),
         prefix: String::new(),
     };
-    Ok(Arc::new(AmqpBroker::new(options)?))
+    let wrong = "`broker` must be a URL such as amqp://user:password@host:5672/%2f";
+    let broker = AmqpBroker::new(options).map_err(|_| Misuse(format!("configuration: {wrong}")))?;
+    Ok(Arc::new(broker))
 }

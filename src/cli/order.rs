@@ -45,6 +45,7 @@ struct Subject {
     tenant: Option<String>,
     #[command(flatten)]
     place: open::Place,
+    /// Print the answer as JSON.
     #[arg(long)]
     json: bool,
 }
@@ -97,6 +98,7 @@ pub(super) struct List {
     /// Only orders that need attention.
     #[arg(long)]
     attention: bool,
+    /// Only orders of this tenant.
     #[arg(long)]
     tenant: Option<String>,
     /// Only orders of this definition.
@@ -113,6 +115,7 @@ pub(super) struct List {
     after: Option<Uuid>,
     #[command(flatten)]
     place: open::Place,
+    /// Print the answer as JSON.
     #[arg(long)]
     json: bool,
 }
@@ -132,8 +135,11 @@ impl List {
             received_before: self.older_than.map(earlier),
         };
         let limit = usize::from(self.limit);
-        let page = store.list(&filter, self.after.map(SagaId), limit).await?;
-        let next = (page.len() == limit).then(|| page.last().map(|last| last.saga.id.0)).flatten();
+        // One more than is shown says whether there is another page.
+        let mut page = store.list(&filter, self.after.map(SagaId), limit + 1).await?;
+        let is_full = page.len() > limit;
+        page.truncate(limit);
+        let next = if is_full { page.last().map(|last| last.saga.id.0) } else { None };
         if self.json {
             let orders: Vec<_> = page.iter().map(|stored| summary(stored, now)).collect();
             print_json(&json!({ "orders": orders, "after": next }))?;
@@ -156,6 +162,7 @@ impl List {
         println!("{}", table.trim_fmt());
         match next {
             Some(saga) => println!("\nmore: --after {saga}"),
+            None if page.len() == 1 => println!("\n1 order"),
             None => println!("\n{} orders", page.len()),
         }
         Ok(End::Good)

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::{End, Misuse, log, open, signals};
 use crate::broker::Broker;
 use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use crate::config::{Config, LogFormat};
 use crate::fixture::{self, ScriptedOrder, Scripts, Shop, Simulation, Timeline, orders};
 use crate::saga::{Millis, Time};
 use crate::worker::{shutdown, topology};
@@ -51,7 +51,7 @@ impl Participants {
     pub async fn run(self, config: Config) -> anyhow::Result<End> {
         log(&config);
         let clock = Arc::new(SystemClock::default());
-        let store = open::store(&config, clock.clone()).await?;
+        let store = open::store_to_look(&config).await?;
         let catalog = crate::operate::definitions(&*store).await?;
         store.close().await;
         if catalog.all().next().is_none() {
@@ -121,12 +121,19 @@ pub(super) struct Submit {
     /// Where the shop's ledger is kept; as configured otherwise.
     #[arg(long, value_name = "DIR")]
     ledgers: Option<PathBuf>,
+    /// How long the broker may confirm nothing before this gives up, such as 10s or 5m.
+    #[arg(long, value_name = "TIME", default_value = "1m")]
+    patience: humantime::Duration,
+    /// Print the result as one JSON object.
     #[arg(long)]
     json: bool,
 }
 
 impl Submit {
     pub async fn run(self, config: &Config) -> anyhow::Result<End> {
+        // A person watches: only what keeps them waiting.
+        let (log_format, filter) = (LogFormat::Text, "makegood=warn".to_owned());
+        log(&Config { log_format, log: filter, ..config.clone() });
         let orders = match &self.file {
             Some(path) => read("FILE", path)?,
             None => fixture::generate(self.count, self.seed).collect(),
@@ -152,6 +159,15 @@ impl Submit {
             tokio::select! {
                 ended = &mut shop => break ended?,
                 Ok(()) = emitted.changed() => progress.set_position(*emitted.borrow() - before),
+                () = crate::clock::wait(*self.patience) => {
+                    progress.finish_and_clear();
+                    let done = *emitted.borrow() - before;
+                    anyhow::bail!(
+                        "the broker has confirmed nothing for {}: {done} of {left} orders are \
+                         submitted; the same command submits the rest",
+                        self.patience
+                    );
+                }
             }
         }
         progress.finish_and_clear();

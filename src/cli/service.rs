@@ -20,16 +20,21 @@ pub(super) struct Migrate {
     /// come with Makegood.
     #[arg(long, value_name = "DIR")]
     sagas: Option<PathBuf>,
+    /// Print what was published as one JSON object.
+    #[arg(long)]
+    json: bool,
 }
 
 impl Migrate {
     pub async fn run(self, config: &Config) -> anyhow::Result<End> {
         let store = open::store(config, Arc::new(SystemClock::default())).await?;
         store.migrate().await?;
-        println!("tables: up to date");
+        if !self.json {
+            println!("tables: up to date");
+        }
         let folder = self.sagas.clone().unwrap_or_else(|| PathBuf::from("sagas"));
         if self.sagas.is_none() && !folder.is_dir() {
-            return publish(&*store, super::dev::built_in()?).await;
+            return publish(&*store, super::dev::built_in()?, self.json).await;
         }
         let entries = std::fs::read_dir(&folder)
             .map_err(|error| Misuse(format!("--sagas: {}: {error}", folder.display())))?;
@@ -37,7 +42,7 @@ impl Migrate {
             entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
         files.retain(|path| path.extension().is_some_and(|extension| extension == "toml"));
         files.sort();
-        publish_files(&*store, &files).await
+        publish_files(&*store, &files, self.json).await
     }
 }
 

@@ -5,6 +5,8 @@
 //! do not. No broker, no SQL.
 
 mod card;
+mod json;
 mod payload;
 
-pub use payload::{InvalidOrder, Loan, MAX_ID_CHARS, MAX_LINES, Order, is_id};
+pub use card::masked;
+pub use payload::{InvalidOrder, Loan, MAX_ID_CHARS, MAX_LINES, MAX_QUANTITY, Order, is_id};

@@ -2,12 +2,15 @@
 
 use serde_json::{Map, Value};
 
-use super::card;
+use super::{card, json};
 
 /// The longest order id, tenant id, loan id or SKU, in characters.
 pub const MAX_ID_CHARS: usize = 128;
 /// The most lines of one order.
 pub const MAX_LINES: usize = 1_000;
+/// The most pieces of one line: far above any order that a person paid for, and so small that
+/// no sum of them overflows wherever stock is counted.
+pub const MAX_QUANTITY: u64 = 1_000_000;
 
 /// A paid order that can be worked with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,8 +53,10 @@ impl Order {
     /// # Errors
     /// The first field that is wrong, and what is expected there.
     pub fn parse(payload: &[u8]) -> Result<Order, InvalidOrder> {
-        let value: Value = serde_json::from_slice(payload)
-            .map_err(|error| invalid("order", format!("is not JSON: {error}")))?;
+        let value = json::parse(payload).map_err(|error| {
+            let problem = if error.is_data() { "cannot be taken" } else { "is not JSON" };
+            invalid("order", format!("{problem}: {error}"))
+        })?;
         let Value::Object(order) = &value else {
             return Err(invalid("order", "must be a JSON object"));
         };
@@ -87,6 +92,7 @@ impl Order {
         for (index, line) in lines.iter().enumerate() {
             check_line(line, &format!("lines[{index}]"))?;
         }
+        amounts(&value, "")?;
         let lines = lines.len();
         let payload = payload.to_vec();
         Ok(Order { tenant_id, order_id, currency, loan, lines, payload })
@@ -98,15 +104,34 @@ fn check_line(line: &Value, path: &str) -> Result<(), InvalidOrder> {
     let path = format!("{path}.");
     id(line, &path, "sku")?;
     match line.get("quantity").and_then(Value::as_u64) {
-        Some(1..) => {}
-        _ => return Err(invalid(&format!("{path}quantity"), "must be a whole number, 1 or more")),
-    }
-    for (key, value) in line.iter().filter(|(key, _)| key.ends_with("_minor")) {
-        if !value.is_null() {
-            amount(line, &path, key)?;
+        Some(1..=MAX_QUANTITY) => Ok(()),
+        _ => {
+            let problem = format!("must be a whole number from 1 to {MAX_QUANTITY}");
+            Err(invalid(&format!("{path}quantity"), problem))
         }
     }
-    Ok(())
+}
+
+/// Every amount, also in the fields that only participants know.
+fn amounts(value: &Value, path: &str) -> Result<(), InvalidOrder> {
+    let inside = |name: &str, value: &Value| {
+        let separator = if path.is_empty() || name.starts_with('[') { "" } else { "." };
+        amounts(value, &format!("{path}{separator}{name}"))
+    };
+    match value {
+        Value::Object(fields) => fields.iter().try_for_each(|(name, value)| {
+            if name.ends_with("_minor") && !value.is_null() {
+                let prefix = if path.is_empty() { String::new() } else { format!("{path}.") };
+                amount(fields, &prefix, name)?;
+            }
+            inside(name, value)
+        }),
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .try_for_each(|(index, item)| inside(&format!("[{index}]"), item)),
+        _ => Ok(()),
+    }
 }
 
 fn text(object: &Map<String, Value>, path: &str, key: &str) -> Result<String, InvalidOrder> {
@@ -175,6 +200,16 @@ mod tests {
     }
 
     #[test]
+    fn a_field_named_twice_is_refused() {
+        let twice = order().to_string().replacen('{', "{\"note\":\"secret\",\"note\":\"x\",", 1);
+        let refused = Order::parse(twice.as_bytes()).expect_err("which note counts?").to_string();
+        assert!(refused.contains("a field is named twice at line 1"), "{refused}");
+        assert!(!refused.contains("secret"));
+        let refused = Order::parse(b"{\"note\": secret}").expect_err("no JSON").to_string();
+        assert!(refused.starts_with("order: is not JSON") && !refused.contains("secret"));
+    }
+
+    #[test]
     fn a_bad_field_is_named() {
         assert_eq!(
             refused(|o| o["order_id"] = json!("")),
@@ -194,7 +229,19 @@ mod tests {
         );
         assert_eq!(
             refused(|o| o["lines"][0]["quantity"] = json!(0)),
-            "lines[0].quantity: must be a whole number, 1 or more"
+            "lines[0].quantity: must be a whole number from 1 to 1000000"
+        );
+        assert_eq!(
+            refused(|o| o["lines"][0]["quantity"] = json!(u64::MAX)),
+            "lines[0].quantity: must be a whole number from 1 to 1000000"
+        );
+        assert_eq!(
+            refused(|o| o["fees"] = json!([{ "vat_minor": -7 }])),
+            "fees[0].vat_minor: must be a whole number of minor units (cents), not negative"
+        );
+        assert_eq!(
+            refused(|o| o["total_minor"] = json!(-5)),
+            "total_minor: must be a whole number of minor units (cents), not negative"
         );
         assert_eq!(
             refused(|o| o["lines"][0]["freight_minor"] = json!(-5)),

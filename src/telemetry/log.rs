@@ -1,5 +1,7 @@
 //! Logging set-up: JSON lines on standard error, or plain lines for a human at a terminal.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 
 /// lapin's warnings quote messages with their bodies: orders, addresses. Ours tell the same
@@ -17,7 +19,11 @@ pub fn is_filter(text: &str) -> bool {
 pub fn init(json: bool, filter: &str) {
     let filter = EnvFilter::try_new(format!("{filter},{KEPT_QUIET}"))
         .unwrap_or_else(|_| EnvFilter::new(format!("info,{KEPT_QUIET}")));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .log_internal_errors(false); // where nobody reads the log, nobody reads that; it would panic
     let _ = if json {
         builder.json().flatten_event(true).with_current_span(false).try_init()
     } else {

@@ -1,11 +1,13 @@
 //! A message that came in, until everything it caused is stored.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use uuid::Uuid;
 
-use crate::broker::{Event, Incoming, Ticket};
+use crate::broker::{Channel, Event, Incoming, Ticket};
+use crate::order;
 use crate::saga::{EventId, Time};
 use crate::store::DeadLetter;
 
@@ -82,14 +84,31 @@ impl Delivery {
             source: self.source.clone(),
             reason: reason.to_owned(),
             // A parser's words may quote the message, and no database takes every character.
-            error: error.replace(char::is_control, "\u{fffd}"),
-            body: self.body.to_vec(),
+            error: self.remarked(error, reason).replace(char::is_control, "\u{fffd}"),
+            body: self.kept_body(reason).into_owned(),
             headers: self.headers.clone(),
             tenant: self.tenant.clone(),
             order_id: self.order_id.clone(),
             first_seen: now,
             last_seen: now,
             attempts: 1,
+        }
+    }
+
+    /// The raw bytes. An order with card data is refused because nobody may keep that: it is
+    /// not kept in the letter either. What waits for its order is taken in as it came.
+    fn kept_body(&self, reason: &str) -> Cow<'_, [u8]> {
+        let orders = [Channel::Orders, Channel::Dead].map(|channel| channel.to_string());
+        match orders.contains(&self.source) && reason != DeadLetter::UNKNOWN_ORDER {
+            true => order::masked(&self.body),
+            false => Cow::Borrowed(&self.body),
+        }
+    }
+
+    fn remarked(&self, error: &str, reason: &str) -> String {
+        match self.kept_body(reason) {
+            Cow::Owned(_) => format!("{error}; what is kept here of the card data is masked"),
+            Cow::Borrowed(_) => error.to_owned(),
         }
     }
 }

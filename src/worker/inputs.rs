@@ -212,7 +212,7 @@ fn about(event: &Event, named: &mut Named) -> Result<(String, String), Unusable>
         order_id: Option<String>,
     }
     let data = event.data.as_ref().map_or("{}", |data| data.get());
-    let About { tenant_id, order_id } = serde_json::from_str(data)
+    let About { tenant_id, order_id } = parsed_unquoted(data)
         .map_err(|error| unusable("wrong-schema", format!("in its data: {error}")))?;
     let tenant = tenant_id.or_else(|| event.tenantid.clone());
     let order_id = order_id.or_else(|| event.subject.clone());
@@ -233,6 +233,18 @@ fn about(event: &Event, named: &mut Named) -> Result<(String, String), Unusable>
     }
 }
 
+/// Parses the data of an event. The error tells where, and which field is missing, but not what
+/// stands there instead: the parser's own words may quote a customer.
+fn parsed_unquoted<'a, T: Deserialize<'a>>(data: &'a str) -> Result<T, String> {
+    serde_json::from_str(data).map_err(|error| {
+        let (text, line, column) = (error.to_string(), error.line(), error.column());
+        match text.starts_with("missing field") {
+            true => text,
+            false => format!("not as expected at line {line} column {column}"),
+        }
+    })
+}
+
 #[derive(Deserialize)]
 struct ReplyData {
     command_id: Uuid,
@@ -245,7 +257,7 @@ struct ReplyData {
 
 fn reply(event: &Event, incoming: &Incoming) -> Result<(SagaId, What), Unusable> {
     let data = event.data.as_ref().map_or("", |data| data.get());
-    let reply: ReplyData = serde_json::from_str(data)
+    let reply: ReplyData = parsed_unquoted(data)
         .map_err(|error| unusable("wrong-schema", format!("in the reply's data: {error}")))?;
     let named = [
         event.sagaid.as_deref(),
@@ -308,5 +320,19 @@ fn parse_state(state: &str) -> Result<ProbeState, Unusable> {
         "not_applied" => Ok(ProbeState::NotApplied),
         "unknown" => Ok(ProbeState::Unknown),
         _ => Err(unusable("wrong-schema", "state must be applied, not_applied or unknown")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_data_is_told_without_quoting_it() {
+        let error = |data| parsed_unquoted::<ReplyData>(data).err().expect("no reply");
+        let quoted = error("{\"command_id\": 5511987654321, \"outcome\": \"success\"}");
+        assert!(!quoted.contains("551"), "{quoted}");
+        assert!(quoted.contains("line 1 column 28"), "{quoted}");
+        assert!(error("{}").contains("missing field `command_id`"));
     }
 }

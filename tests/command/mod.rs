@@ -74,24 +74,30 @@ impl Place {
     }
 
     pub fn start_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Running {
+        let mut command = self.command(arguments);
+        command.envs(environment.iter().copied()).stdout(Stdio::piped());
+        Running::start(command, arguments)
+    }
+
+    /// Runs to the end with a standard output that nobody reads any more.
+    pub fn unheard(&self, arguments: &[&str]) -> Ended {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = self.command(arguments);
+        command.stdout(writer);
+        Running::start(command, arguments).end()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_makegood"));
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("MAKEGOOD_") {
                 command.env_remove(name);
             }
         }
+        command.args(arguments).current_dir(self.0.path()).stdin(Stdio::piped());
+        command.stderr(Stdio::piped());
         command
-            .args(arguments)
-            .envs(environment.iter().copied())
-            .current_dir(self.0.path())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command.spawn().expect("the binary is there");
-        let stdout = drain(child.stdout.take().expect("piped"));
-        let stderr = drain(child.stderr.take().expect("piped"));
-        let arguments = arguments.join(" ");
-        Running { child, arguments, output: Some((stdout, stderr)) }
     }
 }
 
@@ -111,6 +117,16 @@ pub struct Running {
 }
 
 impl Running {
+    fn start(mut command: Command, arguments: &[&str]) -> Running {
+        let mut child = command.spawn().expect("the binary is there");
+        let stdout = match child.stdout.take() {
+            Some(pipe) => drain(pipe),
+            None => std::thread::spawn(String::new),
+        };
+        let stderr = drain(child.stderr.take().expect("piped"));
+        Running { child, arguments: arguments.join(" "), output: Some((stdout, stderr)) }
+    }
+
     fn say(&mut self, input: &str) {
         let mut pipe = self.child.stdin.take().expect("piped");
         // A run that refuses its arguments ends without reading.

@@ -64,6 +64,17 @@ pub fn card_data_is_a_dead_letter_and_accounted_for() {
     assert_eq!(numbers(&summary), [2, 1, 1, 0]);
     assert_eq!(report.len(), 1, "no saga was begun for it");
     assert!(!place.ledgers().contains("4111"), "no participant has seen it");
+    let database = place.path(".makegood/makegood.db");
+    let letter = "SELECT reason || ' ' || error || ' ' || cast(body AS text) FROM dead_letter";
+    let letter = super::reruns::query(&database, letter).concat();
+    assert!(letter.starts_with("card-data payment.card_number: "), "{letter}");
+    assert!(letter.contains("is masked") && letter.contains("**** **** **** 1111"), "{letter}");
+    for folder in std::fs::read_dir(place.path(".makegood")).expect("the data folder") {
+        let path = folder.expect("an entry").path();
+        let bytes = if path.is_file() { std::fs::read(&path).expect("read") } else { Vec::new() };
+        let card = b"4111 1111 1111 1111";
+        assert!(!bytes.windows(card.len()).any(|part| part == card), "{}", path.display());
+    }
 }
 
 pub fn a_repeated_order_starts_one_saga() {

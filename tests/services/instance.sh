@@ -9,6 +9,7 @@
 set -euo pipefail
 
 SERVICES=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+. "$SERVICES/packages.sh"
 
 say() { printf '%s\n' "$*" >&2; }
 die() { say "$0: $*"; exit 1; }
@@ -142,29 +143,4 @@ failed_to_start() {
   say "$0: $NAME did not come up. The end of $1:"
   tail -n 30 "$1" >&2 || true
   exit 1
-}
-
-# packages PATH PACKAGE…: installs them with apt where the path that they bring is missing.
-packages() {
-  local command=$1
-  shift
-  [ ! -e "$command" ] || return 0
-  [ "$(id -u)" = 0 ] || die "$command is missing. As root: apt-get install --no-install-recommends $*"
-  command -v apt-get >/dev/null || die "$command is missing, and there is no apt-get here. Install: $*"
-  say "installing $*"
-  (
-    # The packages would start servers of their own on the standard ports; this forbids it.
-    exec 9>/tmp/makegood-apt.lock
-    flock 9
-    policy=/usr/sbin/policy-rc.d
-    if [ ! -e $policy ]; then
-      printf '#!/bin/sh\nexit 101\n' >$policy
-      chmod +x $policy
-      trap 'rm -f $policy' EXIT
-    fi
-    export DEBIAN_FRONTEND=noninteractive
-    apt-get update -qq >&2
-    apt-get install -y -qq --no-install-recommends -o DPkg::Lock::Timeout=300 "$@" >&2
-  )
-  [ -e "$command" ] || die "$* is installed, but there is still no $command"
 }

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # A private PostgreSQL on loopback for the tests.
 #
-#   postgres.sh install               the Debian package, where it is missing
-#   postgres.sh start [NAME]          starts it, or starts it again with the same data and port;
-#                                     prints KEY=VALUE lines for the tests
+#   postgres.sh missing               the Debian package, where it is not installed
+#   postgres.sh start [NAME]          installs it where it is missing; starts it, or starts it
+#                                     again with the same data and port; prints KEY=VALUE lines
+#   postgres.sh running [NAME]        whether it runs: exit status 0
 #   postgres.sh stop|restart [NAME]   in good order
 #   postgres.sh kill [NAME]           kill -9 of the server and every backend: a crash
 #   postgres.sh freeze|thaw [NAME]    SIGSTOP and SIGCONT of all its processes
@@ -14,18 +15,11 @@
 #                      what was committed survives a kill -9 either way, only not a power cut.
 . "$(dirname "$0")/instance.sh"
 
+# What the package brings.
+PACKAGE=(/usr/lib/postgresql postgresql)
+
 bin_folder() {
   find /usr/lib/postgresql -path '*/bin/postgres' 2>/dev/null | sort -V | tail -n 1 | xargs -r dirname
-}
-
-install_packages() {
-  [ -z "$(bin_folder)" ] || return 0
-  # Debian's package would make a cluster on port 5432; this file, read by it, forbids that.
-  if [ "$(id -u)" = 0 ]; then
-    mkdir -p /etc/postgresql-common/createcluster.d
-    echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.d/makegood-tests.conf
-  fi
-  packages /usr/lib/postgresql postgresql
 }
 
 environment() {
@@ -41,7 +35,7 @@ make_cluster() {
 }
 
 start() {
-  install_packages
+  packages "${PACKAGE[@]}"
   make_folder
   BIN=$(bin_folder)
   if ! remembered pid >/dev/null; then
@@ -52,7 +46,7 @@ start() {
       -c unix_socket_directories= -c max_connections=200 -c max_wal_size=1GB -c log_lock_waits=on \
       -c fsync="$fsync" -c full_page_writes="$fsync"
   fi
-  wait_until 60 ready_or_dead
+  wait_until 60 ready_or_dead || failed_to_start "$INSTANCE/log"
   remembered pid >/dev/null || failed_to_start "$INSTANCE/log"
   environment
 }
@@ -76,13 +70,14 @@ crash() {
 
 VERB=${1:-}
 case $VERB in
-  install) install_packages; exit ;;
-  start | stop | restart | kill | freeze | thaw | psql | ctl | query) ;;
+  missing) missing "${PACKAGE[@]}"; exit ;;
+  start | running | stop | restart | kill | freeze | thaw | psql | ctl | query) ;;
   *) usage ;;
 esac
 instance postgres "${2:-main}" postgres
 case $VERB in
   start) start ;;
+  running) remembered pid >/dev/null ;;
   stop) end pid INT 30 ;;  # SIGINT is PostgreSQL's fast shutdown
   restart) end pid INT 30; start ;;
   kill) crash ;;

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # A private Prometheus on loopback for the tests, and promtool.
 #
-#   prometheus.sh install                         the Debian package, where it is missing
-#   prometheus.sh start [NAME [JOB=HOST:PORT …]]  scrapes these every second at /metrics; prints
-#                                                 KEY=VALUE lines for the tests
+#   prometheus.sh missing                         the Debian packages that are not installed
+#   prometheus.sh start [NAME [JOB=HOST:PORT …]]  installs them where they are missing; scrapes
+#                                                 these every second at /metrics; prints KEY=VALUE
+#   prometheus.sh running [NAME]                  whether it runs: exit status 0
 #   prometheus.sh stop|kill|restart [NAME]        restart keeps the data and what is scraped
 #   prometheus.sh query NAME EXPRESSION           the answer as JSON
 #   prometheus.sh promtool ARGS…
@@ -13,6 +14,10 @@
 #
 # The first scrape comes 5 s after the start, whatever the interval.
 . "$(dirname "$0")/instance.sh"
+
+# What the packages bring.
+PACKAGE=(/usr/bin/prometheus prometheus)
+CLIENT=(/usr/bin/curl curl)
 
 environment() {
   echo "MAKEGOOD_TEST_DATA=$MAKEGOOD_TEST_DATA"
@@ -35,13 +40,14 @@ configure() {
 }
 
 start() {
-  packages /usr/bin/prometheus prometheus
+  packages "${PACKAGE[@]}"
+  packages "${CLIENT[@]}"
   make_folder
   [ -e "$INSTANCE/prometheus.yml" ] && [ $# = 0 ] || configure "$@"
   remembered pid >/dev/null || launch pid log /usr/bin/prometheus --config.file=prometheus.yml \
     --storage.tsdb.path=data --storage.tsdb.retention.time=1d --log.level=warn \
     --web.listen-address="127.0.0.1:$(port port)"
-  wait_until 60 ready_or_dead
+  wait_until 60 ready_or_dead || failed_to_start "$INSTANCE/log"
   remembered pid >/dev/null || failed_to_start "$INSTANCE/log"
   environment
 }
@@ -55,13 +61,14 @@ http() { curl -fsS -G -m 5 "http://127.0.0.1:$(port port)$1" "${@:2}" 2>/dev/nul
 VERB=${1:-}
 if [ "$VERB" = promtool ]; then shift; exec /usr/bin/promtool "$@"; fi
 case $VERB in
-  install) packages /usr/bin/prometheus prometheus; exit ;;
-  start | stop | restart | kill | freeze | thaw | psql | ctl | query) ;;
+  missing) missing "${PACKAGE[@]}"; missing "${CLIENT[@]}"; exit ;;
+  start | running | stop | restart | kill | freeze | thaw | psql | ctl | query) ;;
   *) usage ;;
 esac
 instance prometheus "${2:-main}" prometheus
 case $VERB in
   start) start "${@:3}" ;;
+  running) remembered pid >/dev/null ;;
   stop) end pid TERM 20 ;;
   restart) end pid TERM 20; start ;;
   kill) end pid KILL 10 ;;

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # A private RabbitMQ node on loopback for the tests, without plugins (it stops faster).
 #
-#   rabbitmq.sh install               the Debian package, where it is missing
-#   rabbitmq.sh start [NAME]          starts it, or starts it again with the same data and port;
-#                                     prints KEY=VALUE lines for the tests
+#   rabbitmq.sh missing               the Debian package, where it is not installed
+#   rabbitmq.sh start [NAME]          installs it where it is missing; starts it, or starts it
+#                                     again with the same data and port; prints KEY=VALUE lines
+#   rabbitmq.sh running [NAME]        whether it runs: exit status 0
 #   rabbitmq.sh stop|restart [NAME]   in good order
 #   rabbitmq.sh kill [NAME]           kill -9: a crash; its port mapper stays, until stop
 #   rabbitmq.sh freeze|thaw [NAME]    SIGSTOP and SIGCONT of all its processes
@@ -18,6 +19,8 @@
 
 # Not the wrappers in /usr/sbin: those change user, folder and log paths on their own account.
 BIN=/usr/lib/rabbitmq/bin
+# What the package brings.
+PACKAGE=($BIN/rabbitmq-server rabbitmq-server)
 
 environment() {
   echo "MAKEGOOD_TEST_DATA=$MAKEGOOD_TEST_DATA"
@@ -66,7 +69,7 @@ CONF
 }
 
 start() {
-  packages $BIN/rabbitmq-server rabbitmq-server
+  packages "${PACKAGE[@]}"
   make_folder
   configure
   node_environment
@@ -76,7 +79,7 @@ start() {
     wait_until 10 port_open "$ERL_EPMD_PORT" || failed_to_start "$INSTANCE/log"
   fi
   remembered pid >/dev/null || launch pid log $BIN/rabbitmq-server
-  wait_until 90 ready_or_dead
+  wait_until 90 ready_or_dead || failed_to_start "$INSTANCE/log"
   remembered pid >/dev/null || failed_to_start "$INSTANCE/log"
   environment
 }
@@ -91,13 +94,14 @@ stop() {
 
 VERB=${1:-}
 case $VERB in
-  install) packages $BIN/rabbitmq-server rabbitmq-server; exit ;;
-  start | stop | restart | kill | freeze | thaw | psql | ctl | query) ;;
+  missing) missing "${PACKAGE[@]}"; exit ;;
+  start | running | stop | restart | kill | freeze | thaw | psql | ctl | query) ;;
   *) usage ;;
 esac
 instance rabbitmq "${2:-main}" rabbitmq
 case $VERB in
   start) start ;;
+  running) remembered pid >/dev/null ;;
   stop) stop ;;
   restart) end pid TERM 30; start ;;
   kill) end pid KILL 10 ;;

@@ -4,6 +4,7 @@
 //! samples that it must refuse: a rule that cannot fail is none. Nothing here tests behaviour.
 
 mod dependencies;
+mod image;
 mod rooms;
 mod rust;
 mod texts;
@@ -50,6 +51,7 @@ fn each_outside_library_stays_in_its_room() {
 #[test]
 fn metric_names_live_in_telemetry() {
     refuse(rust_files().iter().flat_map(rooms::metric_names));
+    refuse(rooms::repeated_metrics(&rust_files()));
 }
 
 #[test]
@@ -87,6 +89,15 @@ fn every_dependency_has_its_reason_in_the_readme() {
     refuse(dependencies::explained(&read("Cargo.toml"), &read("README.md")));
 }
 
+#[test]
+fn the_image_can_be_built_without_the_tests() {
+    refuse(image::tests_have_paths(&read("Cargo.toml")));
+    let dockerignore = read(".dockerignore");
+    refuse(
+        rust_files().iter().flat_map(|file| image::includes_are_let_through(file, &dockerignore)),
+    );
+}
+
 fn refuse(findings: impl IntoIterator<Item = String>) {
     let findings: Vec<String> = findings.into_iter().collect();
     assert!(findings.is_empty(), "\n{}\n", findings.join("\n"));
@@ -106,27 +117,50 @@ fn rust_files() -> Vec<File> {
     files
 }
 
-/// Every text file of the project, but what is built, downloaded or generated.
+/// Every text file of the project, but what is built, downloaded or generated, and what git
+/// ignores: a configuration with somebody's paths and passwords is no part of it.
 fn project() -> Vec<File> {
     let mut files = Vec::new();
-    walk(&root(), &mut files);
+    let gitignore = read(".gitignore");
+    let ignored = ignored(&gitignore);
+    walk(&root(), &ignored, &mut files);
     files.sort_by(|a, b| a.path.cmp(&b.path));
     files
 }
 
-fn walk(folder: &Path, files: &mut Vec<File>) {
-    const NOT_OURS: [&str; 5] = [".git", "target", ".makegood", "Cargo.lock", "LICENSE"];
+/// The names that `.gitignore` ends its lines with; `*.suffix` is the only pattern it knows.
+fn ignored(gitignore: &str) -> Vec<&str> {
+    let lines = gitignore.lines().map(str::trim).filter(|line| !line.is_empty());
+    let lines = lines.filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| line.trim_end_matches('/').rsplit('/').next()).collect()
+}
+
+fn walk(folder: &Path, ignored: &[&str], files: &mut Vec<File>) {
+    const NOT_OURS: [&str; 3] = [".git", "Cargo.lock", "LICENSE"];
     for entry in fs::read_dir(folder).expect("the project can be read") {
         let path = entry.expect("the project can be read").path();
         let name = path.file_name().expect("an entry has a name").to_string_lossy().into_owned();
-        if NOT_OURS.contains(&name.as_str()) {
+        let is_ignored = |pattern: &&str| match pattern.strip_prefix('*') {
+            Some(suffix) => name.ends_with(suffix),
+            None => name == *pattern,
+        };
+        if NOT_OURS.contains(&name.as_str()) || ignored.iter().any(is_ignored) {
             continue;
         }
         if path.is_dir() {
-            walk(&path, files);
+            walk(&path, ignored, files);
         } else if let Ok(text) = fs::read_to_string(&path) {
             let path = path.strip_prefix(root()).expect("below the root").display().to_string();
             files.push(File { path, text });
         }
     }
+}
+
+#[test]
+fn what_git_ignores_is_not_read() {
+    let names = ignored("/target\n.makegood/\n# a remark\n\n*.profraw\n/compose/.env\n");
+    assert_eq!(names, ["target", ".makegood", "*.profraw", ".env"]);
+    let paths: Vec<String> = project().into_iter().map(|file| file.path).collect();
+    assert!(paths.iter().all(|path| !path.starts_with("target/") && !path.starts_with(".git/")));
+    assert!(paths.contains(&"README.md".to_owned()));
 }

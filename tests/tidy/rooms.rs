@@ -1,5 +1,7 @@
 //! Who may know whom: the rooms of the crate, and what may enter each.
 
+use std::collections::BTreeSet;
+
 use crate::File;
 use crate::rust::{is_word, lex, words};
 
@@ -38,6 +40,13 @@ const IMPURE: [&str; 15] = [
     "tracing",
     "prometheus",
 ];
+
+/// Parts of the standard library that reach outside.
+const OUTSIDE: [&str; 6] =
+    ["std::fs", "std::env", "std::net", "std::thread", "std::process", "std::io"];
+
+/// An order comes as JSON, and is passed on as it came: that one format is its own.
+const ORDERS_FORMAT: [&str; 2] = ["serde", "serde_json"];
 
 /// Libraries that shape the code that uses them, and the rooms that are there to keep them in.
 const KEPT_IN: [(&str, &[&str]); 7] = [
@@ -139,17 +148,23 @@ fn group_heads(group: &str) -> Vec<String> {
 }
 
 pub fn purity(file: &File) -> Vec<String> {
-    if room(&file.path) != Some("saga") {
+    let Some(room) = room(&file.path).filter(|room| PURE.contains(room)) else {
         return Vec::new();
-    }
+    };
     let code = lex(&file.text).code;
+    let is_banned =
+        |word: &str| IMPURE.contains(&word) && !(room == "order" && ORDERS_FORMAT.contains(&word));
+    let impure = words(&code).filter(|(_, word)| is_banned(word));
+    let outside = code.lines().enumerate().flat_map(|(index, line)| {
+        OUTSIDE.into_iter().filter(|path| line.contains(path)).map(move |path| (index + 1, path))
+    });
     let say = |(line, word): (usize, &str)| {
         format!(
-            "{}:{line}: `{word}` in the core. It is called with the time and with ids, and answers with effects; this belongs into store, broker or worker",
+            "{}:{line}: `{word}` in a pure room. It is called with the time and with ids, and answers with effects; this belongs into store, broker or worker",
             file.path
         )
     };
-    words(&code).filter(|(_, word)| IMPURE.contains(word)).map(say).collect()
+    impure.chain(outside).map(say).collect()
 }
 
 pub fn libraries(file: &File) -> Vec<String> {
@@ -191,6 +206,21 @@ pub fn metric_names(file: &File) -> Vec<String> {
     lexed.strings.iter().filter(|(_, text)| text.starts_with("makegood_")).map(say).collect()
 }
 
+/// Each name stands once in telemetry, outside of its tests.
+pub fn repeated_metrics(files: &[File]) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let mut found = Vec::new();
+    for file in files.iter().filter(|file| room(&file.path) == Some("telemetry")) {
+        let code = file.text.split("#[cfg(test)]").next().unwrap_or_default();
+        for (line, name) in lex(code).strings {
+            if name.starts_with("makegood_") && !seen.insert(name.clone()) {
+                found.push(format!("{}:{line}: metric \"{name}\" is declared twice", file.path));
+            }
+        }
+    }
+    found
+}
+
 #[test]
 fn an_import_against_the_direction_is_found() {
     for (path, text) in [
@@ -230,6 +260,10 @@ fn an_unknown_room_is_found() {
 fn an_impure_core_is_found() {
     let sample = File::new("src/saga/turn.rs", "use std::time::Instant;\nasync fn f() {} // tokio");
     assert_eq!(purity(&sample).len(), 2);
+    let sample = File::new("src/order/x.rs", "use serde_json::Value;\nuse std::fs::File;");
+    assert_eq!(purity(&sample).len(), 1, "an order is JSON, but no file");
+    let sample = File::new("src/saga/x.rs", "use serde::Serialize;\nstd::env::var(\"std::io\")");
+    assert_eq!(purity(&sample).len(), 2);
     assert!(purity(&File::new("src/worker/mod.rs", &sample.text)).is_empty());
 }
 
@@ -245,4 +279,9 @@ fn a_metric_name_outside_of_telemetry_is_found() {
     let sample = "// \"makegood_a\"\nlet name = \"makegood_sagas_total\";";
     assert_eq!(metric_names(&File::new("src/worker/mod.rs", sample)).len(), 1);
     assert_eq!(metric_names(&File::new("src/telemetry/names.rs", sample)).len(), 0);
+    let twice = [
+        File::new("src/telemetry/a.rs", "\"makegood_a\"\n#[cfg(test)]\n\"makegood_a\""),
+        File::new("src/telemetry/b.rs", "\"makegood_b\" \"makegood_a\""),
+    ];
+    assert_eq!(repeated_metrics(&twice).len(), 1);
 }
