@@ -70,9 +70,9 @@ impl Saga {
     }
 }
 
-type Loaded = Result<LoadedDefinition, catalog::CatalogErrors>;
+pub(super) type Loaded = Result<LoadedDefinition, catalog::CatalogErrors>;
 
-fn load(path: &Path) -> anyhow::Result<Loaded> {
+pub(super) fn load(path: &Path) -> anyhow::Result<Loaded> {
     let name = path.display().to_string();
     let about = || format!("cannot read {name}");
     let size = std::fs::metadata(path).with_context(about)?.len();

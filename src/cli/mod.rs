@@ -14,6 +14,7 @@ mod order;
 mod participants;
 mod service;
 mod signals;
+mod simulated;
 mod summary;
 
 use std::path::PathBuf;
