@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use crate::command::Place;
+use crate::command::{Place, order};
 
 /// The report of a run with made-up orders.
 fn report(count: &str, seed: &str) -> String {
@@ -107,6 +107,22 @@ pub fn orders_are_listed_by_their_age() {
     let older = ids(&["--older-than", &format!("{}s", tenth / 1_000)]);
     assert_eq!(older.len(), 10, "ten are at least as old as the tenth");
     assert!(older.is_subset(&all));
+}
+
+pub fn an_audit_says_what_would_make_it_pass() {
+    let place = Place::new();
+    place.orders("orders.ndjson", &[order("o-1", &json!({ "pick": "silent" }))]);
+    let run = |until| place.makegood(&["dev", "--orders", "orders.ndjson", "--until", until]);
+    run("quiet").exits(0);
+    let audit = ["audit", "--data", ".makegood"];
+    place.makegood(&audit).exits(1).says(&["stuck order o-1", "--may-wait"]);
+    place.makegood(&[&audit[..], &["--may-wait"]].concat()).exits(0);
+    place.makegood(&["order", "cancel", "o-1", "--reason", "a test"]);
+    let found = place.makegood(&[&audit[..], &["--may-wait"]].concat()).exits(1);
+    found.says(&["outbox: 1 message", "the next `makegood dev --data .makegood`"]);
+    run("settled").exits(0);
+    let passed = place.makegood(&audit).exits(0);
+    assert!(!passed.stdout.contains("--may-wait"), "{}", passed.stdout);
 }
 
 /// What a run left, with one thing broken by hand each time.
