@@ -61,7 +61,7 @@ impl World {
         world.play(COMPENSATED, &[Input::Cancel], Answering::All);
         world.play(IN_DOUBT, &[Input::Cancel], Answering::AllButTheFirst);
         world.play(ON_ITS_WAY, &delivered[..1], Answering::All);
-        // The first clock gives up, the second sends again.
+        // Clocks ring until somebody is told, and then the command is sent again.
         let in_vain = [&delivered[..], &[Input::Clock, Input::Clock]].concat();
         world.play(UNANSWERED, &in_vain, Answering::AllButTheLoan);
         world
@@ -78,9 +78,6 @@ impl World {
         while let Some(input) = answers.pop_front().or_else(|| waiting.pop_front()) {
             let clock = matches!(input, Input::Clock).then(|| saga.next_clock()).flatten();
             self.now = clock.unwrap_or_default().max(self.now + Millis::SECOND);
-            if input == Input::Clock && saga.attention.is_empty() {
-                self.now = self.now + Millis::HOUR;
-            }
             if let Input::Fact(fact) = &input {
                 self.scan(order_id, &fact.kind);
             }
@@ -88,6 +85,9 @@ impl World {
             let transition = decide(&self.definition, &saga, &input, at);
             assert_eq!(transition.verdict, Verdict::Applied, "{input:?}");
             saga = transition.saga;
+            if input == Input::Clock && saga.attention.is_empty() {
+                waiting.push_front(Input::Clock); // until somebody is told
+            }
             for effect in &transition.effects {
                 let Effect::Send { step, direction, generation, .. } = *effect else { continue };
                 let unknown = answering == Answering::AllButTheFirst;
