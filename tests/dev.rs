@@ -56,13 +56,16 @@ fn main() -> ExitCode {
             what_a_killed_run_lost_is_said_again
             a_folder_in_use_is_refused;
         input: orders_come_from_standard_input a_bad_line_names_file_line_and_field
+            a_report_that_cannot_be_written_is_known_before_the_run
             no_orders_are_fine card_data_is_a_dead_letter_and_accounted_for
             a_repeated_order_starts_one_saga
             the_same_order_with_other_content_is_a_dead_letter;
         made_up: the_same_seed_gives_the_same_run every_order_is_accounted_for
-            the_summary_is_one_json_object a_broken_ledger_is_found;
+            the_summary_is_one_json_object a_broken_ledger_is_found
+            the_summary_is_a_table_for_people orders_are_listed_by_their_age
+            what_is_broken_in_a_real_run_is_found an_audit_says_what_would_make_it_pass;
         definitions: orders_in_flight_keep_their_version
-            a_holiday_is_booked_cancelled_and_undone;
+            a_holiday_is_booked_cancelled_and_undone a_room_given_back_past_the_ticket_is_found;
     });
     libtest_mimic::run(&arguments, trials).exit_code()
 }

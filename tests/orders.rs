@@ -1,26 +1,29 @@
 //! Orders that are fed to the simulation: read from a file, or made up.
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 
 use libtest_mimic::{Arguments, Trial};
-use makegood::fixture::orders::{Expect, OrdersError, read};
+use makegood::fixture::orders::{Expect, OrdersError, check_names, read};
 use makegood::fixture::verdict::{Cancel, Delivery, Scans, Verdict};
 use makegood::fixture::{ScriptedOrder, Scripts, generate};
-use makegood::saga::Time;
+use makegood::saga::{Definition, Time};
 use serde_json::json;
 
 /// Names a file of real orders, one scripted order a line.
-const REAL_ORDERS: &str = "MAKEGOOD_REAL_ORDERS";
+const ORDERS: &str = "MAKEGOOD_TEST_ORDERS";
+/// Where it is otherwise, seen from the project's folder.
+const BESIDE: &str = "../shared/data/olist/orders.ndjson";
 
 fn main() {
-    let path = std::env::var_os(REAL_ORDERS);
-    if path.is_none() {
-        eprintln!("skipped real_orders_are_read: {REAL_ORDERS} does not name a file of orders");
+    let beside = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(BESIDE);
+    let path = std::env::var_os(ORDERS).map_or(beside, PathBuf::from);
+    let has_file = path.exists();
+    if !has_file {
+        eprintln!("skipped real_orders_are_read: set {ORDERS} to a file of orders");
     }
-    let has_file = path.is_some();
-    let real = move || real_orders_are_read(&path.expect("else it is ignored"));
+    let real = move || real_orders_are_read(&path);
     let trials = vec![
         trial("a_scripted_order_is_read_whole", a_scripted_order_is_read_whole),
         trial(
@@ -35,6 +38,7 @@ fn main() {
             "a_line_without_end_is_refused_without_being_held_in_memory",
             a_line_without_end_is_refused_without_being_held_in_memory,
         ),
+        trial("a_script_names_steps_that_there_are", a_script_names_steps_that_there_are),
         trial("the_same_seed_gives_the_same_orders", the_same_seed_gives_the_same_orders),
         trial("made_up_orders_look_like_a_shop", made_up_orders_look_like_a_shop),
         trial("real_orders_are_read", real).with_ignored_flag(!has_file),
@@ -56,7 +60,11 @@ fn one(line: &str) -> Result<ScriptedOrder, OrdersError> {
 }
 
 fn order() -> serde_json::Value {
-    json!({ "order_id": "o-1", "tenant_id": "acme", "placed_at": PLACED, "lines": [] })
+    json!({
+        "order_id": "o-1", "tenant_id": "acme", "placed_at": PLACED, "currency": "EUR",
+        "loan": { "loan_id": "L-1", "amount_minor": 7_200 },
+        "lines": [{ "line_id": "1", "sku": "A-1", "quantity": 1, "unit_price_minor": 7_200 }],
+    })
 }
 
 fn a_scripted_order_is_read_whole() {
@@ -82,7 +90,7 @@ fn a_scripted_order_is_read_whole() {
 }
 
 fn a_bare_order_is_taken_byte_for_byte_and_goes_smoothly() {
-    let line = format!(r#"{{"order_id": "o-1",  "tenant_id":"acme","placed_at":"{PLACED}"}}"#);
+    let line = order().to_string().replacen(':', ":  ", 1);
     let read = one(&line).unwrap();
     assert_eq!(read.payload.get(), line);
     assert_eq!(read.script, Default::default());
@@ -120,6 +128,17 @@ fn an_error_names_the_file_the_line_the_field_and_what_was_expected() {
         ),
         (&with("expect", json!("joy")), "expect", "expected one of completed"),
     ];
+    let mut cases: Vec<(String, &str, &str)> = cases
+        .into_iter()
+        .map(|(line, field, expected)| (line.to_owned(), field, expected))
+        .collect();
+    // What no worker would take is not even sent.
+    let mut none = order();
+    none["lines"][0]["quantity"] = json!(0);
+    cases.push((none.to_string(), "order.lines[0].quantity", "must be a whole number"));
+    let mut unpaid = order();
+    unpaid["loan"] = json!({ "loan_id": "L-1" });
+    cases.push((json!({ "order": unpaid }).to_string(), "order.loan.amount_minor", "minor units"));
     for (line, field, expected) in cases {
         let source = format!("\n{line}\n");
         let error = read(source.as_bytes(), "orders.ndjson").next().unwrap().unwrap_err();
@@ -127,6 +146,57 @@ fn an_error_names_the_file_the_line_the_field_and_what_was_expected() {
         assert!(text.starts_with(&format!("orders.ndjson:2: field '{field}'")), "{text}");
         assert!(text.contains(expected), "{text}");
     }
+}
+
+fn definitions() -> Vec<Definition> {
+    [
+        ("order-fulfilment.toml", include_str!("../sagas/order-fulfilment.toml")),
+        ("holiday-package.toml", include_str!("../sagas/holiday-package.toml")),
+    ]
+    .map(|(name, text)| makegood::catalog::load(name, text).expect("it is sound").definition)
+    .into()
+}
+
+/// What is wrong with the names in a line, which is the third of its file.
+fn misnamed(line: &serde_json::Value) -> Option<String> {
+    let source = format!("\n{}\n{line}\n", order());
+    let orders: Vec<ScriptedOrder> =
+        read(source.as_bytes(), "orders.ndjson").collect::<Result<_, _>>().unwrap();
+    let checked = check_names(&orders, "orders.ndjson", definitions().iter());
+    checked.err().map(|error| error.to_string())
+}
+
+fn a_script_names_steps_that_there_are() {
+    let scripted =
+        |key: &str, value: &str| misnamed(&json!({ "order": order(), "script": { key: value } }));
+    for (key, value) in [
+        ("reserve", "silent"),
+        ("activate-loan", "retry 2"),
+        ("cancel", "after hand-over"),
+        ("cancel", "before pick"),
+        ("deliver", "never"),
+        ("scans", "swapped"),
+        ("replies", "repeated"),
+    ] {
+        assert_eq!(scripted(key, value), None, "{key} {value}");
+    }
+    let refused = |key: &str, value: &str, words: &[&str]| {
+        let error = scripted(key, value).expect("there is no such step");
+        assert!(error.starts_with(&format!("orders.ndjson:3: field 'script.{key}': ")), "{error}");
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+    };
+    refused("resrve", "silent", &["'resrve'", "reserve, pick, dispatch, activate-loan"]);
+    refused("cancel", "after pck", &["'pck'", "reserve, pick, dispatch, hand-over"]);
+    // It waits for a scan: no participant could be silent about it.
+    refused("hand-over", "silent", &["'hand-over'"]);
+    // Of another definition, which this order does not start.
+    refused("hotel", "silent", &["'hotel'"]);
+    let mut holiday = json!({ "order": order(), "script": { "hotel": "silent" } });
+    holiday["event"] = json!("holiday.booked");
+    assert_eq!(misnamed(&holiday), None);
+    holiday["event"] = json!("holiday.boked");
+    let error = misnamed(&holiday).expect("nobody knows the event");
+    assert!(error.contains("3: field 'event'") && error.contains("holiday.booked"), "{error}");
 }
 
 fn a_line_without_end_is_refused_without_being_held_in_memory() {
@@ -214,7 +284,7 @@ fn near(is: f64, should: f64) {
     assert!((is - should).abs() < should * 0.34, "{is} is not near {should}");
 }
 
-fn real_orders_are_read(path: &OsStr) {
+fn real_orders_are_read(path: &Path) {
     let file = || BufReader::new(std::fs::File::open(path).expect("the file can be opened"));
     let orders: Result<Vec<ScriptedOrder>, OrdersError> = read(file(), "real orders").collect();
     assert_eq!(orders.unwrap().len(), file().lines().count());

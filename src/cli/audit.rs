@@ -1,13 +1,13 @@
 //! `audit`: compares the participants' ledgers with the sagas.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
 
 use super::{End, open, print_json};
 use crate::config::Config;
-use crate::fixture::auditor;
+use crate::fixture::auditor::{self, AuditOptions, AuditReport, Rule};
 
 #[derive(Debug, Args)]
 pub(super) struct Audit {
@@ -21,6 +21,22 @@ pub(super) struct Audit {
     place: open::Place,
     #[arg(long)]
     json: bool,
+}
+
+/// What to do about findings that may be none: the audit cannot know what was meant.
+fn advice(report: &AuditReport, options: AuditOptions, folder: Option<&Path>) -> Vec<String> {
+    let found = |rule| report.findings.iter().any(|finding| finding.rule == rule);
+    let mut advice = Vec::new();
+    if found(Rule::Stuck) && !options.may_wait {
+        advice.push("Orders that are still under way are fine with --may-wait.".to_owned());
+    }
+    if let (true, Some(folder)) = (found(Rule::Outbox), folder) {
+        advice.push(format!(
+            "What `order cancel` wrote goes out with the next `makegood dev --data {}`.",
+            folder.display()
+        ));
+    }
+    advice
 }
 
 impl Audit {
@@ -40,12 +56,15 @@ impl Audit {
         let now = open::present(&*store, is_simulated).await?;
         // Between two dev runs time stands still: sagas that may wait wait for the next one.
         let clocks_fire = !(is_simulated && self.may_wait);
-        let options = auditor::AuditOptions { now, may_wait: self.may_wait, clocks_fire };
+        let options = AuditOptions { now, may_wait: self.may_wait, clocks_fire };
         let report = auditor::audit(&*store, &definition, &ledgers, options).await?;
         if self.json {
             print_json(&report)?;
         } else {
             println!("{report}");
+            for advice in advice(&report, options, folder.as_deref()) {
+                println!("{advice}");
+            }
         }
         Ok(if report.is_clean() { End::Good } else { End::Bad })
     }

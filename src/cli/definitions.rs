@@ -74,9 +74,9 @@ impl Saga {
     }
 }
 
-type Loaded = Result<LoadedDefinition, catalog::CatalogErrors>;
+pub(super) type Loaded = Result<LoadedDefinition, catalog::CatalogErrors>;
 
-fn load(path: &Path) -> anyhow::Result<Loaded> {
+pub(super) fn load(path: &Path) -> anyhow::Result<Loaded> {
     let name = path.display().to_string();
     let about = |error| Misuse(format!("cannot read {name}: {error}"));
     let size = std::fs::metadata(path).map_err(about)?.len();

@@ -1,44 +1,39 @@
 //! `dev`: the whole job in one process, without any service.
 //!
-//! The real worker on a SQLite file and the in-memory broker, with a simulated shop, simulated
-//! participants and a clock that jumps to the next event whenever everybody waits.
+//! What is asked for is read and checked before anything is begun; [`simulated`] plays it, and
+//! then the result is audited and summed up.
+//!
+//! [`simulated`]: super::simulated
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressStyle};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::simulated::Play;
 use super::summary::{Run, Summary, each, write_report};
 use super::{End, Misuse, definitions, log, open, print_json};
-use crate::broker::Broker;
-use crate::broker::memory::MemoryBroker;
 use crate::catalog::{self, Catalog, LoadedDefinition};
-use crate::clock::{Clock, SimulatedClock, rfc3339};
+use crate::clock::SimulatedClock;
 use crate::config::{Config, LogFormat};
-use crate::fixture::{self, ScriptedOrder, Scripts, Shop, Simulation, Unheard, auditor};
-use crate::saga::{Millis, Phase, Status, Time};
+use crate::fixture::auditor::{self, AuditReport};
+use crate::fixture::{self, ScriptedOrder, Unheard};
+use crate::saga::Time;
+use crate::store::Store;
 use crate::store::sqlite::Durability;
-use crate::store::{Store, Stored};
-use crate::telemetry::Telemetry;
-use crate::worker::{self, Worker, shutdown, topology};
+use crate::worker;
 
 /// The definitions that come with Makegood, so that `dev` runs in any folder.
 const BUILT_IN: [(&str, &str); 2] = [
     ("sagas/order-fulfilment.toml", include_str!("../../sagas/order-fulfilment.toml")),
     ("sagas/holiday-package.toml", include_str!("../../sagas/holiday-package.toml")),
 ];
-/// Nobody else writes to the file: due times are known without looking.
-const TIMER_POLL: Millis = Millis::DAY;
 /// A run that a power cut spoils is simply run again; a killed one goes on where it was. With
 /// 16 commits per order, waiting for the disk at each was three quarters of the wall time.
 const DURABILITY: Durability = Durability::ProcessCrash;
-/// Participants and couriers act on whole seconds, so that simulated time makes fewer stops.
-const GRAIN: Millis = Millis::SECOND;
 
 /// There in the data folder while a run is going. Found at the start, it says that the last
 /// run was killed, and whatever its broker still held was lost with it.
@@ -86,33 +81,41 @@ impl Dev {
         // A person watches: what happens to orders is in the summary, not in the log.
         log(&Config { log_format: LogFormat::Text, log: "error".to_owned(), ..config.clone() });
         let orders = self.read_orders()?;
-        let asked = orders.iter().map(identity).collect();
-        let ledgers = self.data.join("ledgers");
+        let definitions = self.read_definitions()?;
+        if !open::exists(&self.data) {
+            self.check_names(&orders, definitions.iter())?; // before anything is made
+        }
+        let report = self.open_report()?;
         let first = orders.iter().map(|order| order.paid_at).min().unwrap_or_default();
         let began = first.max(open::latest(&self.data).await?.unwrap_or_default());
         let clock = SimulatedClock::starting_at(began);
         let store = open::sqlite(&self.data, Arc::new(clock.clone()), DURABILITY).await?;
         store.migrate().await?;
+        let catalog = publish(&*store, &definitions).await?;
+        self.check_names(&orders, catalog.all().map(|loaded| &**loaded))?;
         let running = self.data.join(RUNNING);
         let unheard = match running.exists() {
             true => unheard(&*store, &orders).await?,
             false => Unheard::default(),
         };
         std::fs::write(&running, [])?;
-        let catalog = self.publish(&*store).await?;
+        let asked = orders.iter().map(identity).collect();
         let watch = Instant::now();
-        let ended = self.simulate(&config, &store, &catalog, &clock, (orders, unheard)).await?;
-        let wall = watch.elapsed();
-        let definition = |name: &str, version: u32| {
-            Some(Arc::new(catalog.get(name, version)?.definition.clone()))
+        let play = Play {
+            store: store.clone(),
+            catalog: &catalog,
+            clock,
+            ledgers: self.ledgers(),
+            orders,
+            unheard: Arc::new(unheard),
+            worker: worker::Options { timers: self.clocks_fire(), ..config.worker() },
         };
-        let clocks_fire = self.until == Until::Settled;
-        let options = auditor::AuditOptions { now: ended, may_wait: !clocks_fire, clocks_fire };
-        let audit = auditor::audit(&*store, &definition, &ledgers, options).await?;
-        let run = Run { asked, began, ended, wall, audit };
-        let summary = Summary::of(&*store, run).await?;
-        if let Some(path) = &self.report {
-            write_report(&*store, path).await?;
+        let played = play.run().await?;
+        let wall = watch.elapsed();
+        let audit = self.audit(&*store, &catalog, played.ended).await?;
+        let summary = Summary::of(&*store, Run { asked, began, played, wall, audit }).await?;
+        if let Some(report) = report {
+            write_report(&*store, &summary, report).await.with_context(|| self.about_report())?;
         }
         store.close().await;
         std::fs::remove_file(&running)?;
@@ -125,6 +128,14 @@ impl Dev {
         Ok(if summary.is_good() { End::Good } else { End::Bad })
     }
 
+    fn ledgers(&self) -> PathBuf {
+        self.data.join("ledgers")
+    }
+
+    fn clocks_fire(&self) -> bool {
+        self.until == Until::Settled
+    }
+
     fn read_orders(&self) -> anyhow::Result<Vec<ScriptedOrder>> {
         let Some(path) = &self.orders else {
             return Ok(fixture::generate(self.count, self.seed).collect());
@@ -132,97 +143,51 @@ impl Dev {
         super::participants::read("--orders", path)
     }
 
-    async fn publish(&self, store: &dyn Store) -> anyhow::Result<Catalog> {
+    /// The definitions that come with Makegood, and those that were named.
+    fn read_definitions(&self) -> anyhow::Result<Vec<LoadedDefinition>> {
         let mut loaded = built_in()?;
         for path in &self.sagas {
-            let text = std::fs::read_to_string(path)
-                .map_err(|e| Misuse(format!("--saga: cannot read {}: {e}", path.display())))?;
-            let name = path.display().to_string();
-            loaded.push(catalog::load(&name, &text).map_err(|e| Misuse(e.to_fancy(false)))?);
+            let read = definitions::load(path).map_err(|e| Misuse(format!("--saga: {e:#}")))?;
+            loaded.push(read.map_err(|flaws| Misuse(flaws.to_fancy(false)))?);
         }
-        for definition in &loaded {
-            store.publish_definition(&definitions::row(definition, store.now().await?)).await?;
-        }
-        Ok(crate::operate::definitions(store).await?)
+        Ok(loaded)
     }
 
-    /// Runs everything until nobody waits for anything. Returns the simulated time then.
-    async fn simulate(
+    /// Made before anything is run: a report that cannot be written is known at once.
+    fn open_report(&self) -> anyhow::Result<Option<File>> {
+        let open = |path: &PathBuf| {
+            File::create(path).map_err(|error| Misuse(format!("{}: {error}", self.about_report())))
+        };
+        Ok(self.report.as_ref().map(open).transpose()?)
+    }
+
+    fn about_report(&self) -> String {
+        let path = self.report.as_deref().unwrap_or(Path::new(""));
+        format!("--report: cannot write {}", path.display())
+    }
+
+    /// Whether scripts name steps that there are. Made-up orders do.
+    fn check_names<'a>(
         &self,
-        config: &Config,
-        store: &Arc<dyn Store>,
+        orders: &[ScriptedOrder],
+        definitions: impl Iterator<Item = &'a LoadedDefinition>,
+    ) -> anyhow::Result<()> {
+        let Some(path) = &self.orders else { return Ok(()) };
+        Ok(super::participants::check_names(path, orders, definitions)?)
+    }
+
+    async fn audit(
+        &self,
+        store: &dyn Store,
         catalog: &Catalog,
-        clock: &SimulatedClock,
-        (orders, unheard): (Vec<ScriptedOrder>, Unheard),
-    ) -> anyhow::Result<Time> {
-        let held = clock.busy();
-        let shared: Arc<dyn Clock> = Arc::new(clock.clone());
-        let broker: Arc<dyn Broker> = Arc::new(MemoryBroker::new(shared.clone()));
-        let telemetry = Arc::new(Telemetry::new());
-        let topology = topology(catalog);
-        broker.declare(&topology).await?;
-        let progress = progress(orders.len() as u64);
-        let ledgers = self.data.join("ledgers");
-        let unheard = Arc::new(unheard);
-        let mut until = orders.iter().map(|order| order.paid_at).max().unwrap_or_default();
-        let scripts: Arc<Scripts> = Arc::new(orders.iter().collect());
-        let simulation = Simulation {
-            broker: broker.clone(),
-            clock: shared.clone(),
-            ledgers: ledgers.clone(),
-            participants: topology.participants,
-            scripts,
-            unheard: unheard.clone(),
-            options: fixture::Options { grain: GRAIN, ..fixture::Options::default() },
+        now: Time,
+    ) -> anyhow::Result<AuditReport> {
+        let definition = |name: &str, version: u32| {
+            Some(Arc::new(catalog.get(name, version)?.definition.clone()))
         };
-        let shop = Shop {
-            broker: broker.clone(),
-            clock: shared.clone(),
-            ledgers,
-            orders,
-            unheard,
-            timeline: fixture::Timeline::default(),
-            fsync: false,
-        };
-        let (stop, stopping) = watch::channel(false);
-        let (stopper, shutdown) = shutdown();
-        let outside = simulation.open()?;
-        let pending = outside.pending();
-        let outside = tokio::spawn(outside.run(stopping.clone()));
-        let shop = tokio::spawn(shop.open()?.run(stopping));
-        let worker = Worker {
-            store: store.clone(),
-            broker,
-            clock: shared,
-            telemetry: telemetry.clone(),
-            options: worker::Options {
-                lanes: 1, // SQLite has one writer
-                relays: 1,
-                timers: self.until == Until::Settled,
-                timer_poll: TIMER_POLL,
-                ..config.worker()
-            },
-            system_clock: None,
-        };
-        let worker = tokio::spawn(worker.run(shutdown, held));
-        let show = |now| {
-            progress.set_position(telemetry.finished());
-            progress.set_message(rfc3339(now));
-        };
-        while let Some(next) = clock.run_until(until, show).await {
-            if pending.count() == 0 && only_resends_are_left(&**store).await? {
-                break;
-            }
-            until = next + Millis::DAY;
-        }
-        progress.finish_and_clear();
-        let ended = clock.now();
-        stopper.drain();
-        let _ = stop.send(true);
-        worker.await??;
-        shop.await??;
-        outside.await??;
-        Ok(ended)
+        let clocks_fire = self.clocks_fire();
+        let options = auditor::AuditOptions { now, may_wait: !clocks_fire, clocks_fire };
+        Ok(auditor::audit(store, &definition, &self.ledgers(), options).await?)
     }
 
     /// What to try next, with orders that are there.
@@ -255,6 +220,13 @@ pub(super) fn built_in() -> anyhow::Result<Vec<LoadedDefinition>> {
     BUILT_IN.into_iter().map(load).collect()
 }
 
+async fn publish(store: &dyn Store, loaded: &[LoadedDefinition]) -> anyhow::Result<Catalog> {
+    for definition in loaded {
+        store.publish_definition(&definitions::row(definition, store.now().await?)).await?;
+    }
+    Ok(crate::operate::definitions(store).await?)
+}
+
 /// The orders of which a killed run may have lost messages: those that are not finished.
 async fn unheard(store: &dyn Store, orders: &[ScriptedOrder]) -> anyhow::Result<Unheard> {
     let mut unheard: Unheard = orders.iter().map(identity).collect();
@@ -271,38 +243,7 @@ async fn unheard(store: &dyn Store, orders: &[ScriptedOrder]) -> anyhow::Result<
     Ok(unheard)
 }
 
-/// Whether nothing more is going to happen: what is sent again to somebody who never answers
-/// would be sent for ever, and an operator knows.
-async fn only_resends_are_left(store: &dyn Store) -> anyhow::Result<bool> {
-    let is_left = |phase: &Phase| match phase {
-        Phase::Sent(wait) | Phase::Asking(wait) | Phase::Undoing { wait, .. } => {
-            wait.give_up_at.or(wait.deadline_at).is_none()
-        }
-        Phase::Awaiting { deadline_at } => deadline_at.is_none(),
-        _ => true,
-    };
-    let mut only_resends = true;
-    for status in [Status::Running, Status::Compensating] {
-        each(store, Some(status), |Stored { saga, .. }| {
-            let has_told = !saga.attention.is_empty();
-            only_resends &= has_told && saga.steps.iter().all(|step| is_left(&step.phase));
-        })
-        .await?;
-    }
-    Ok(only_resends)
-}
-
 /// Tenant and order id.
 fn identity(order: &ScriptedOrder) -> (String, String) {
     (order.tenant_id.clone(), order.order_id.clone())
-}
-
-fn progress(orders: u64) -> ProgressBar {
-    let bar = ProgressBar::new(orders);
-    let style = "{bar:32} {pos}/{len} orders finished · {msg} (simulated) · {elapsed}";
-    if let Ok(style) = ProgressStyle::with_template(style) {
-        bar.set_style(style);
-    }
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
 }

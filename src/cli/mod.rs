@@ -15,6 +15,7 @@ mod order;
 mod participants;
 mod service;
 mod signals;
+mod simulated;
 mod summary;
 
 use std::path::PathBuf;

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use super::{End, Misuse, log, open, signals};
 use crate::broker::Broker;
+use crate::catalog::LoadedDefinition;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, LogFormat};
 use crate::fixture::{self, ScriptedOrder, Scripts, Shop, Simulation, Timeline, orders};
@@ -21,6 +22,8 @@ use crate::worker::{shutdown, topology};
 const PACE: f64 = 20_000.0;
 /// How long participants think, on the machine's clock.
 const REPLY_DELAY_MS: (u64, u64) = (5, 50);
+/// The path that stands for standard input.
+const STANDARD_INPUT: &str = "-";
 
 #[derive(Debug, Args)]
 pub(super) struct Participants {
@@ -62,6 +65,9 @@ impl Participants {
             (None, Some(count)) => fixture::generate(count, self.seed).collect(),
             (None, None) => Vec::new(),
         };
+        if let Some(path) = &self.orders {
+            check_names(path, &orders, catalog.all().map(|loaded| &**loaded))?;
+        }
         let broker = open::broker(&config)?;
         let topology = topology(&catalog);
         let (stopper, stopping) = shutdown();
@@ -187,12 +193,30 @@ impl Submit {
 
 /// Reads a file of orders, or standard input; `argument` is where the path was given.
 pub(super) fn read(argument: &str, path: &Path) -> anyhow::Result<Vec<ScriptedOrder>> {
-    let read: Result<Vec<_>, _> = if path == Path::new("-") {
-        orders::read(std::io::stdin().lock(), "standard input").collect()
+    let read: Result<Vec<_>, _> = if path == Path::new(STANDARD_INPUT) {
+        orders::read(std::io::stdin().lock(), &name(path)).collect()
     } else {
         let file = std::fs::File::open(path)
             .map_err(|e| Misuse(format!("{argument}: cannot open {}: {e}", path.display())))?;
-        orders::read(BufReader::new(file), &path.display().to_string()).collect()
+        orders::read(BufReader::new(file), &name(path)).collect()
     };
     Ok(read.map_err(|error| Misuse(error.to_string()))?)
+}
+
+/// Whether the scripts in that file name steps that there are.
+pub(super) fn check_names<'a>(
+    path: &Path,
+    orders: &[ScriptedOrder],
+    definitions: impl Iterator<Item = &'a LoadedDefinition>,
+) -> Result<(), Misuse> {
+    let definitions = definitions.map(|loaded| &loaded.definition);
+    orders::check_names(orders, &name(path), definitions).map_err(|e| Misuse(e.to_string()))
+}
+
+/// What a file of orders is called in errors.
+fn name(path: &Path) -> String {
+    match path == Path::new(STANDARD_INPUT) {
+        true => "standard input".to_owned(),
+        false => path.display().to_string(),
+    }
 }

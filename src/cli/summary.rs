@@ -2,29 +2,35 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::Path;
 use std::time::Duration;
 
 use comfy_table::{Table, presets};
 use serde::Serialize;
 use serde_json::json;
 
+use super::simulated::Played;
 use crate::clock::rfc3339;
 use crate::fixture::auditor::AuditReport;
+use crate::fixture::{Refusal, Refused};
 use crate::operate;
 use crate::saga::{Millis, Saga, Status, Time};
 use crate::store::{Filter, Store, Stored};
+
+/// How many orders without a saga are shown to people.
+const SHOWN: usize = 10;
 
 /// Sagas read at once.
 const PAGE: usize = 1_000;
 
 /// A run that has ended.
 pub(super) struct Run {
-    /// The orders that were to be run, each once: tenant and order id.
-    pub asked: HashSet<(String, String)>,
+    /// The orders that were to be run, in their order: tenant and order id. The same one may be
+    /// named again.
+    pub asked: Vec<(String, String)>,
     pub began: Time,
-    pub ended: Time,
+    pub played: Played,
     pub wall: Duration,
     pub audit: AuditReport,
 }
@@ -38,14 +44,21 @@ pub(super) struct Summary {
     pub compensated: u64,
     /// Not finished, those with attention included.
     pub running: u64,
+    /// Sagas that need an operator, finished or not.
     pub attention: u64,
     pub dead_letters: u64,
-    /// Orders of this run that are neither a saga nor a dead letter.
-    pub unaccounted: u64,
+    /// Orders of this run that became a dead letter instead of a saga.
+    pub refused: Vec<Missing>,
+    /// How many orders of this run are neither a saga nor a dead letter.
+    pub unaccounted: usize,
+    /// Those.
+    #[serde(skip)]
+    pub lost: Vec<Missing>,
     pub simulated_from: String,
     pub simulated_until: String,
     pub simulated_days: f64,
     pub wall_seconds: f64,
+    /// Sagas that came to their end in this run, over its wall time.
     pub sagas_per_second: f64,
     /// From start to end of finished sagas, in simulated seconds.
     pub duration_p50_seconds: f64,
@@ -56,25 +69,70 @@ pub(super) struct Summary {
     pub worth_a_look: Vec<(String, String)>,
 }
 
+/// An order without a saga.
+#[derive(Debug, Serialize)]
+pub(super) struct Missing {
+    pub order_id: String,
+    pub tenant_id: String,
+    /// What its dead letter says; nothing where there is none.
+    #[serde(flatten)]
+    pub letter: Option<Letter>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Letter {
+    pub reason: String,
+    pub error: String,
+}
+
+impl Missing {
+    fn find(refused: &Refused, (tenant_id, order_id): (String, String)) -> Missing {
+        let letter = refused.order(&tenant_id, &order_id).map(|Refusal { reason, error }| Letter {
+            reason: reason.clone(),
+            error: error.clone(),
+        });
+        Missing { order_id, tenant_id, letter }
+    }
+
+    /// Its line of the report.
+    fn line(&self) -> serde_json::Value {
+        let Missing { order_id, tenant_id, letter } = self;
+        match letter {
+            Some(Letter { reason, error }) => json!({
+                "order_id": order_id, "tenant_id": tenant_id,
+                "status": "dead-letter", "reason": reason, "error": error,
+            }),
+            None => json!({
+                "order_id": order_id, "tenant_id": tenant_id, "status": "unaccounted",
+            }),
+        }
+    }
+}
+
 impl Summary {
     pub async fn of(store: &dyn Store, run: Run) -> anyhow::Result<Summary> {
         let mut tally = Tally::default();
-        let asked = run.asked.len();
-        let mut missing = run.asked;
+        let mut missing: HashSet<(String, String)> = run.asked.iter().cloned().collect();
+        let asked = missing.len();
         each(store, None, |stored| {
             tally.add(stored);
             missing.remove(&(stored.order.tenant.clone(), stored.order.order_id.clone()));
         })
         .await?;
         let dead_letters = store.counts().await?.dead_letters;
-        for letter in store.dead_letters(usize::try_from(dead_letters)?).await? {
-            if let (Some(tenant), Some(order_id)) = (letter.tenant, letter.order_id) {
-                missing.remove(&(tenant, order_id));
-            }
-        }
+        let mut without_saga = run.asked;
+        without_saga.retain(|order| missing.remove(order)); // each once
+        let letters = match without_saga.is_empty() {
+            true => Refused::default(),
+            false => Refused::among(&store.dead_letters(usize::try_from(dead_letters)?).await?),
+        };
+        let (refused, lost): (Vec<Missing>, Vec<Missing>) = without_saga
+            .into_iter()
+            .map(|order| Missing::find(&letters, order))
+            .partition(|missing| missing.letter.is_some());
         tally.durations.sort_unstable();
         let seconds = run.wall.as_secs_f64();
-        let span = run.ended - run.began;
+        let span = run.played.ended - run.began;
         Ok(Summary {
             orders: asked,
             completed: tally.completed,
@@ -82,12 +140,14 @@ impl Summary {
             running: tally.running,
             attention: tally.attention,
             dead_letters,
-            unaccounted: missing.len() as u64,
+            refused,
+            unaccounted: lost.len(),
+            lost,
             simulated_from: rfc3339(run.began),
-            simulated_until: rfc3339(run.ended),
+            simulated_until: rfc3339(run.played.ended),
             simulated_days: span.0 as f64 / Millis::DAY.0 as f64,
             wall_seconds: seconds,
-            sagas_per_second: asked as f64 / seconds.max(0.001),
+            sagas_per_second: run.played.finished as f64 / seconds.max(0.001),
             duration_p50_seconds: quantile(&tally.durations, 0.50),
             duration_p99_seconds: quantile(&tally.durations, 0.99),
             audit: run.audit,
@@ -163,11 +223,16 @@ pub(super) async fn each(
     }
 }
 
-/// Writes one JSON line per order.
-pub(super) async fn write_report(store: &dyn Store, path: &Path) -> anyhow::Result<()> {
-    let mut out = BufWriter::new(std::fs::File::create(path)?);
+/// Writes one JSON line per saga, and one per order of this run that has none.
+pub(super) async fn write_report(
+    store: &dyn Store,
+    summary: &Summary,
+    report: File,
+) -> anyhow::Result<()> {
+    let mut out = BufWriter::new(report);
     let mut lines = Vec::new();
     each(store, None, |stored| lines.push(line(stored))).await?;
+    lines.extend(summary.refused.iter().chain(&summary.lost).map(Missing::line));
     for line in lines {
         writeln!(out, "{line}")?;
     }
@@ -191,6 +256,27 @@ fn line(stored: &Stored) -> serde_json::Value {
     })
 }
 
+impl Summary {
+    /// The first orders that have no saga, and why.
+    fn missing(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let missing = || self.refused.iter().chain(&self.lost);
+        if missing().next().is_some() {
+            writeln!(f, "\nOrders without a saga")?;
+        }
+        for Missing { order_id, tenant_id, letter } in missing().take(SHOWN) {
+            write!(f, "  {order_id} of {tenant_id}: ")?;
+            match letter {
+                Some(Letter { reason, error }) => writeln!(f, "{reason}: {error}")?,
+                None => writeln!(f, "nobody knows")?,
+            }
+        }
+        match missing().count().saturating_sub(SHOWN) {
+            0 => Ok(()),
+            more => writeln!(f, "  and {more} more, in the report"),
+        }
+    }
+}
+
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = Table::new();
@@ -203,7 +289,7 @@ impl fmt::Display for Summary {
         row("completed", self.completed.to_string());
         row("compensated", self.compensated.to_string());
         row("running", self.running.to_string());
-        row("  with attention", self.attention.to_string());
+        row("under attention", self.attention.to_string());
         row("dead letters", self.dead_letters.to_string());
         if self.unaccounted > 0 {
             row("UNACCOUNTED FOR", self.unaccounted.to_string());
@@ -218,6 +304,8 @@ impl fmt::Display for Summary {
             seconds(self.duration_p99_seconds)
         );
         row("order to end", durations);
-        writeln!(f, "{}\n\n{}", table.trim_fmt(), self.audit)
+        writeln!(f, "{}", table.trim_fmt())?;
+        self.missing(f)?;
+        writeln!(f, "\n{}", self.audit)
     }
 }

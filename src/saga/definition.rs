@@ -157,6 +157,8 @@ pub struct Definition {
     steps: Vec<Step>,
     ancestors: Vec<StepSet>,
     pivots: StepSet,
+    /// The steps whose compensation names what it waits for.
+    explicit: StepSet,
 }
 
 /// Why a definition is refused.
@@ -229,8 +231,8 @@ impl Definition {
                 });
             }
         }
-        let explicit: Vec<bool> =
-            drafts.iter().map(|draft| matches!(&draft.compensation, Some((_, Some(_))))).collect();
+        let names_its_own = |draft: &Draft| matches!(&draft.compensation, Some((_, Some(_))));
+        let explicit = (0..drafts.len()).filter(|step| names_its_own(&drafts[*step])).collect();
         let mut steps: Vec<Step> = drafts
             .into_iter()
             .enumerate()
@@ -240,10 +242,10 @@ impl Definition {
         if !flaws.is_empty() {
             return Err(flaws);
         }
-        order_compensations(&mut steps, &explicit, &ancestors);
+        order_compensations(&mut steps, explicit, &ancestors);
         let pivots = (0..steps.len()).filter(|step| steps[*step].pivot).collect();
         let definition =
-            Definition { name, version, starts_on, cancels_on, steps, ancestors, pivots };
+            Definition { name, version, starts_on, cancels_on, steps, ancestors, pivots, explicit };
         definition.check(&mut flaws);
         if flaws.is_empty() { Ok(definition) } else { Err(flaws) }
     }
@@ -332,6 +334,12 @@ impl Definition {
     #[must_use]
     pub fn pivots(&self) -> StepSet {
         self.pivots
+    }
+
+    /// Whether its compensation names what it waits for, instead of all that depend on the step.
+    #[must_use]
+    pub fn names_what_it_waits_for(&self, step: usize) -> bool {
+        self.explicit.contains(step)
     }
 
     /// Whether the step runs after a pivot, so that it can only go forward.
@@ -454,11 +462,11 @@ fn ancestors(steps: &[Step], flaws: &mut Vec<Flaw>) -> Vec<StepSet> {
 }
 
 /// A compensation without an explicit order waits for all steps that depend on its own.
-fn order_compensations(steps: &mut [Step], explicit: &[bool], ancestors: &[StepSet]) {
+fn order_compensations(steps: &mut [Step], explicit: StepSet, ancestors: &[StepSet]) {
     for index in 0..steps.len() {
         let dependents =
             (0..steps.len()).filter(|other| ancestors[*other].contains(index)).collect();
-        if let (Some(undo), false) = (&mut steps[index].compensation, explicit[index]) {
+        if let (Some(undo), false) = (&mut steps[index].compensation, explicit.contains(index)) {
             undo.after = dependents;
         }
     }

@@ -1,17 +1,18 @@
 //! The auditor finds nothing in a clean world, and in a broken one it names exactly the rule
 //! that was broken. `world` is the clean one.
 
+mod excuses;
 mod read_only;
 mod world;
 
 use std::sync::Arc;
 
 use makegood::fixture::auditor::{AuditReport, Rule};
-use makegood::fixture::ledger::{Effect as Deed, Entry, OrderEntry, Way};
-use makegood::saga::{CommandId, Direction, Millis};
+use makegood::fixture::ledger::{Effect as Deed, Entry, Outcome, Way};
+use makegood::saga::{CommandId, Direction, Millis, Phase, Wait};
 use uuid::Uuid;
 
-use crate::world::{COMPENSATED, COMPLETED, IN_DOUBT, ON_ITS_WAY, World, moved};
+use crate::world::{COMPENSATED, COMPLETED, IN_DOUBT, ON_ITS_WAY, UNANSWERED, World, moved};
 
 /// Runs the audit on a world that `break_it` has had its hands on.
 fn audited(break_it: impl FnOnce(&mut World)) -> AuditReport {
@@ -23,10 +24,17 @@ fn audited(break_it: impl FnOnce(&mut World)) -> AuditReport {
 /// The one rule that is broken; fails when there are several.
 fn broken_rule(break_it: impl FnOnce(&mut World)) -> Rule {
     let report = audited(break_it);
-    let mut rules: Vec<Rule> = report.findings.iter().map(|finding| finding.rule).collect();
-    rules.dedup();
+    let rules = rules(&report);
     assert_eq!(rules.len(), 1, "{report}");
     rules[0]
+}
+
+/// The rules that are broken, each once.
+fn rules(report: &AuditReport) -> Vec<Rule> {
+    let mut rules: Vec<Rule> = report.findings.iter().map(|finding| finding.rule).collect();
+    rules.sort_unstable();
+    rules.dedup();
+    rules
 }
 
 #[test]
@@ -35,10 +43,10 @@ fn a_clean_world_passes() {
     assert!(report.is_clean(), "{report}");
     assert_eq!(
         (report.sagas, report.completed, report.compensated, report.unfinished),
-        (4, 1, 2, 1)
+        (5, 1, 2, 2)
     );
-    assert_eq!((report.applied, report.undone), (10, 5));
-    assert!(report.to_string().starts_with("audit passed: 4 sagas"), "{report}");
+    assert_eq!((report.applied, report.undone, report.attention), (13, 5, 1));
+    assert!(report.to_string().starts_with("audit passed: 5 sagas"), "{report}");
 }
 
 #[test]
@@ -113,6 +121,27 @@ fn a_compensation_past_the_pivot() {
 }
 
 #[test]
+fn a_compensated_order_of_which_the_courier_has_the_parcel() {
+    let rule = broken_rule(|world| world.scan(COMPENSATED, "shipment.in-transit"));
+    assert_eq!(rule, Rule::PastPivot);
+}
+
+#[test]
+fn goods_that_came_back_in_the_wrong_order() {
+    let rule = broken_rule(|world| {
+        let early = world.entry("tms", COMPENSATED, Way::Compensate).at_ms - 1;
+        world.entry("wms", COMPENSATED, Way::Compensate).at_ms = early;
+    });
+    assert_eq!(rule, Rule::CompensationOrder);
+}
+
+#[test]
+fn a_step_that_is_done_only_in_the_saga() {
+    let rule = broken_rule(|world| world.forget("inventory", ON_ITS_WAY, Way::Forward));
+    assert_eq!(rule, Rule::Incomplete);
+}
+
+#[test]
 fn a_completed_order_that_nobody_dispatched() {
     let rule = broken_rule(|world| world.forget("tms", COMPLETED, Way::Forward));
     assert_eq!(rule, Rule::Incomplete);
@@ -153,6 +182,45 @@ fn a_shipment_that_was_not_called_off() {
 }
 
 #[test]
+fn what_was_applied_and_moved_nothing() {
+    let moved_nothing = |ledger, order_id, way| {
+        broken_rule(|world| world.entry(ledger, order_id, way).effect = None)
+    };
+    assert_eq!(moved_nothing("inventory", COMPLETED, Way::Forward), Rule::Stock);
+    assert_eq!(moved_nothing("tms", COMPLETED, Way::Forward), Rule::Transport);
+    assert_eq!(moved_nothing("loan", COMPLETED, Way::Forward), Rule::Loan);
+    assert_eq!(moved_nothing("loan", COMPENSATED, Way::Compensate), Rule::Loan);
+    assert_eq!(moved_nothing("inventory", ON_ITS_WAY, Way::Forward), Rule::Stock);
+}
+
+#[test]
+fn a_stored_order_that_cannot_be_read() {
+    let rule = broken_rule(|world| {
+        let mut order = (*world.stored(COMPLETED).order).clone();
+        let text = String::from_utf8(order.payload).unwrap();
+        let endless = text.replace("\"quantity\":2", "\"quantity\":18446744073709551615");
+        assert_ne!(text, endless);
+        order.payload = endless.into_bytes();
+        world.stored(COMPLETED).order = Arc::new(order);
+    });
+    assert_eq!(rule, Rule::Payload);
+}
+
+#[test]
+fn a_key_that_came_with_another_order_after_a_no() {
+    let rule = broken_rule(|world| {
+        for hash in [1, 2] {
+            world.repeat("wms", COMPLETED, |again| {
+                again.command_id = Uuid::from_u128(7);
+                (again.applied, again.outcome) = (false, Outcome::Retry);
+                again.payload_hash = hash;
+            });
+        }
+    });
+    assert_eq!(rule, Rule::KeyReused);
+}
+
+#[test]
 fn a_key_that_came_with_another_order() {
     let rule = broken_rule(|world| {
         world.repeat("wms", COMPLETED, |again| {
@@ -168,6 +236,36 @@ fn a_saga_that_nobody_looks_after() {
     assert_eq!(no_clock, Rule::Stuck);
     let nobody_told = broken_rule(|world| world.may_wait = false);
     assert_eq!(nobody_told, Rule::Stuck);
+}
+
+#[test]
+fn an_attention_is_no_excuse_for_a_clock_at_which_nobody_looks() {
+    let never = broken_rule(|world| world.stored(UNANSWERED).due = None);
+    assert_eq!(never, Rule::Stuck);
+    let late = broken_rule(|world| {
+        world.stored(UNANSWERED).due = Some(world.now + Millis::DAY);
+    });
+    assert_eq!(late, Rule::Stuck);
+}
+
+#[test]
+fn an_attention_is_no_excuse_for_another_step() {
+    // The clock of the one thing that is out is gone, and the saga is told to be looked at.
+    let report = audited(|world| {
+        let stored = world.stored(UNANSWERED);
+        let Phase::Sent(wait) = &mut stored.saga.steps[6].phase else { panic!("not sent") };
+        *wait = Wait { attempt: 1, ..Wait::default() };
+        stored.due = None;
+    });
+    assert_eq!(rules(&report), [Rule::Stuck, Rule::Journal], "{report}");
+}
+
+#[test]
+fn a_timer_that_is_left_over() {
+    let rule = broken_rule(|world| {
+        world.stored(COMPLETED).due = Some(world.now + Millis::DAY.times(25_000));
+    });
+    assert_eq!(rule, Rule::Timer);
 }
 
 #[test]
@@ -193,20 +291,18 @@ fn a_journal_that_does_not_tell_the_saga() {
 }
 
 #[test]
+fn a_ledger_that_is_gone() {
+    for name in ["shop-orders", "courier-scans"] {
+        assert_eq!(broken_rule(|world| world.lose_ledger(name)), Rule::Ledger, "{name}");
+    }
+}
+
+#[test]
 fn commands_and_orders_without_a_saga() {
     let lost =
         broken_rule(|world| world.store.sagas.retain(|(s, _)| s.order.order_id != COMPLETED));
     assert_eq!(lost, Rule::NoSaga);
-    let never_begun = broken_rule(|world| {
-        let order = OrderEntry {
-            seq: 0,
-            at_ms: 0,
-            order_id: "unheard-of".into(),
-            tenant_id: "acme".into(),
-        };
-        world.ledger("shop-orders").push(Entry::Order(order));
-    });
-    assert_eq!(never_begun, Rule::NoSaga);
+    assert_eq!(broken_rule(|world| world.emit("unheard-of")), Rule::NoSaga);
 }
 
 #[test]
@@ -224,6 +320,6 @@ fn a_report_is_json_as_well() {
     let report = audited(|world| world.store.outbox = 3);
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!(json["findings"][0]["rule"], "outbox");
-    assert_eq!(json["sagas"], 4);
+    assert_eq!(json["sagas"], 5);
     assert!(report.to_string().contains("FAILED, 1 finding"), "{report}");
 }

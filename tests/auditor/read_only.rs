@@ -12,6 +12,7 @@ use makegood::store::{
 pub struct ReadOnly {
     pub sagas: Vec<(Stored, Vec<JournalRow>)>,
     pub outbox: u64,
+    pub letters: Vec<DeadLetter>,
 }
 
 #[async_trait]
@@ -48,7 +49,7 @@ impl Store for ReadOnly {
     }
 
     async fn dead_letters(&self, _: usize) -> Result<Vec<DeadLetter>, StoreError> {
-        Ok(Vec::new())
+        Ok(self.letters.clone())
     }
 
     async fn migrate(&self) -> Result<(), StoreError> {

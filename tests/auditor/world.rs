@@ -1,4 +1,4 @@
-//! A small clean world: four orders driven through `decide`, with ledgers written beside them.
+//! A small clean world: five orders driven through `decide`, with ledgers written beside them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,17 +12,31 @@ use makegood::saga::{
     Backoff, CommandId, Compensation, Definition, Direction, Draft, Effect, EventId, FactSeen,
     Input, Millis, Outcome, Reply, Saga, SagaId, Time, Verdict, Work, decide,
 };
-use makegood::store::{JournalRow, OrderRow, Stored};
+use makegood::store::{DeadLetter, JournalRow, OrderRow, Stored};
 use uuid::Uuid;
 
 use crate::read_only::ReadOnly;
 
+/// The step that activates the loan.
+const LOAN: usize = 6;
 const SKU: &str = "SKU-1";
 const AMOUNT: i64 = 4_990;
 pub const COMPLETED: &str = "o-completed";
 pub const COMPENSATED: &str = "o-compensated";
 pub const IN_DOUBT: &str = "o-in-doubt";
 pub const ON_ITS_WAY: &str = "o-on-its-way";
+/// Delivered, and the loan core does not answer: an operator was told.
+pub const UNANSWERED: &str = "o-unanswered";
+
+/// Who answers in the play of one order.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Answering {
+    All,
+    /// The first command is lost, and its compensation finds nothing.
+    AllButTheFirst,
+    /// The loan core is down.
+    AllButTheLoan,
+}
 
 pub struct World {
     definition: Arc<Definition>,
@@ -42,30 +56,28 @@ impl World {
             now: Time(1_000_000),
             may_wait: true,
         };
-        world.play(COMPLETED, &[fact("shipment.in-transit"), fact("shipment.delivered")], true);
-        world.play(COMPENSATED, &[Input::Cancel], true);
-        world.play(IN_DOUBT, &[Input::Cancel], false);
-        world.play(ON_ITS_WAY, &[fact("shipment.in-transit")], true);
+        let delivered = [fact("shipment.in-transit"), fact("shipment.delivered")];
+        world.play(COMPLETED, &delivered, Answering::All);
+        world.play(COMPENSATED, &[Input::Cancel], Answering::All);
+        world.play(IN_DOUBT, &[Input::Cancel], Answering::AllButTheFirst);
+        world.play(ON_ITS_WAY, &delivered[..1], Answering::All);
+        // Clocks ring until somebody is told, and then the command is sent again.
+        let in_vain = [&delivered[..], &[Input::Clock, Input::Clock]].concat();
+        world.play(UNANSWERED, &in_vain, Answering::AllButTheLoan);
         world
     }
 
-    /// Drives one order; participants answer every command, but for the first one when
-    /// `first_answered` is false.
-    fn play(&mut self, order_id: &str, inputs: &[Input], first_answered: bool) {
+    /// Drives one order.
+    fn play(&mut self, order_id: &str, inputs: &[Input], answering: Answering) {
         let id = SagaId::of("acme", order_id, self.definition.name());
         let mut saga = Saga::created(&self.definition, id);
         let mut journal = Vec::new();
         let mut waiting: VecDeque<Input> = inputs.iter().cloned().collect();
         let mut answers = VecDeque::from([Input::Start]);
-        let order = OrderEntry {
-            seq: 0,
-            at_ms: self.now.0,
-            order_id: order_id.to_owned(),
-            tenant_id: "acme".to_owned(),
-        };
-        self.ledger("shop-orders").push(Entry::Order(order));
+        self.emit(order_id);
         while let Some(input) = answers.pop_front().or_else(|| waiting.pop_front()) {
-            self.now = self.now + Millis::SECOND;
+            let clock = matches!(input, Input::Clock).then(|| saga.next_clock()).flatten();
+            self.now = clock.unwrap_or_default().max(self.now + Millis::SECOND);
             if let Input::Fact(fact) = &input {
                 self.scan(order_id, &fact.kind);
             }
@@ -73,10 +85,16 @@ impl World {
             let transition = decide(&self.definition, &saga, &input, at);
             assert_eq!(transition.verdict, Verdict::Applied, "{input:?}");
             saga = transition.saga;
+            if input == Input::Clock && saga.attention.is_empty() {
+                waiting.push_front(Input::Clock); // until somebody is told
+            }
             for effect in &transition.effects {
                 let Effect::Send { step, direction, generation, .. } = *effect else { continue };
-                if first_answered || direction == Direction::Compensate {
-                    let unknown = !first_answered;
+                let unknown = answering == Answering::AllButTheFirst;
+                if !unknown || direction == Direction::Compensate {
+                    if answering == Answering::AllButTheLoan && step == LOAN {
+                        continue;
+                    }
                     answers.extend(self.obey(order_id, id, step, (direction, generation), unknown));
                 }
             }
@@ -133,17 +151,32 @@ impl World {
         Some(Input::Reply(Reply { command: id, from: None, outcome, data: None }))
     }
 
-    fn scan(&mut self, order_id: &str, kind: &str) {
+    pub fn scan(&mut self, order_id: &str, kind: &str) {
         let scan = ScanEntry {
             seq: 0,
             at_ms: self.now.0,
-            event_id: Uuid::from_u128(5),
+            event_id: scan_of(order_id, kind),
             order_id: order_id.to_owned(),
             tenant_id: "acme".to_owned(),
             shipment_id: format!("SHP-{order_id}"),
             kind: kind.to_owned(),
         };
         self.ledger("courier-scans").push(Entry::Scan(scan));
+    }
+
+    /// An order that the shop emitted and nobody has a saga of.
+    pub fn emit(&mut self, order_id: &str) {
+        let order = OrderEntry {
+            seq: 0,
+            at_ms: self.now.0,
+            order_id: order_id.to_owned(),
+            tenant_id: "acme".to_owned(),
+        };
+        self.ledger("shop-orders").push(Entry::Order(order));
+    }
+
+    pub fn lose_ledger(&mut self, name: &str) {
+        self.ledgers.retain(|(known, _)| *known != name);
     }
 
     pub fn saga(&self, order_id: &str) -> SagaId {
@@ -183,7 +216,7 @@ impl World {
 
     fn row(&mut self, order_id: &str) -> &mut (Stored, Vec<JournalRow>) {
         let found = self.store.sagas.iter_mut().find(|(s, _)| s.order.order_id == order_id);
-        found.expect("one of the four orders")
+        found.expect("one of the orders")
     }
 
     pub fn stored(&mut self, order_id: &str) -> &mut Stored {
@@ -213,6 +246,28 @@ impl World {
 
 fn fact(kind: &str) -> Input {
     Input::Fact(FactSeen { kind: kind.into(), event: EventId::of("/couriers/simulated", kind) })
+}
+
+/// The id of a scan's event.
+pub fn scan_of(order_id: &str, kind: &str) -> Uuid {
+    EventId::of(order_id, kind).0
+}
+
+/// The dead letter that this message of the outside became.
+pub fn letter(event: Uuid, tenant: &str, order_id: &str, reason: &str) -> DeadLetter {
+    DeadLetter {
+        id: Uuid::from_u128(9),
+        source: "orders".to_owned(),
+        reason: reason.to_owned(),
+        error: "for a reason".to_owned(),
+        body: b"{".to_vec(),
+        headers: serde_json::json!({ "message-id": event.to_string() }).to_string(),
+        tenant: Some(tenant.to_owned()),
+        order_id: Some(order_id.to_owned()),
+        first_seen: Time(0),
+        last_seen: Time(0),
+        attempts: 1,
+    }
 }
 
 pub fn moved(quantity: i64) -> Deed {

@@ -108,3 +108,31 @@ pub fn a_holiday_is_booked_cancelled_and_undone() {
     ]);
     place.makegood(&["explain", "silent"]).exits(0).says(&["transfer is in doubt"]);
 }
+
+/// The ticket cannot be given back: from its command on, nothing may be.
+pub fn a_room_given_back_past_the_ticket_is_found() {
+    let place = Place::new();
+    place.orders("orders.ndjson", &[holiday("smooth", &json!({}))]);
+    place.makegood(&["dev", "--orders", "orders.ndjson"]).exits(0).says(&["audit passed"]);
+    let name = ".makegood/ledgers/hotel.ndjson";
+    let booked = place.read(name);
+    let mut back: Value = serde_json::from_str(booked.trim()).expect("one entry");
+    let later = back["at_ms"].as_i64().expect("a time") + 3_600_000;
+    back["compensates"] = back["command_id"].clone();
+    for (key, value) in [
+        ("seq", json!(2)),
+        ("at_ms", json!(later)),
+        ("command", json!("hotel.cancel-room")),
+        ("command_id", json!("00000000-0000-4000-8000-000000000008")),
+        ("direction", json!("compensate")),
+    ] {
+        back[key] = value;
+    }
+    place.write(name, format!("{booked}{back}\n"));
+    let found = place.makegood(&["audit", "--data", ".makegood"]).exits(1);
+    found.says(&[
+        "1 finding",
+        "past-pivot",
+        "step 'hotel' was compensated after the pivot 'ticket'",
+    ]);
+}

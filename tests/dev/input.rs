@@ -29,6 +29,25 @@ pub fn a_bad_line_names_file_line_and_field() {
     refused.complains(&["event.ndjson:1:", "event", "order.created"]);
     let refused = place.makegood(&["dev", "--orders", "nowhere.ndjson"]).exits(2);
     refused.complains(&["--orders", "nowhere.ndjson"]);
+    let mut none = order("o-3", &json!({}));
+    none["order"]["lines"][1]["quantity"] = json!(0);
+    place.orders("none.ndjson", &[order("o-1", &json!({})), none]);
+    let refused = place.makegood(&["dev", "--orders", "none.ndjson"]).exits(2);
+    refused.complains(&["none.ndjson:2:", "order.lines[1].quantity", "must be"]);
+    place.orders("slip.ndjson", &[order("o-1", &json!({ "resrve": "silent" }))]);
+    let refused = place.makegood(&["dev", "--orders", "slip.ndjson"]).exits(2);
+    refused.complains(&["slip.ndjson:1:", "script.resrve", "expected one of reserve, pick"]);
+    assert!(!place.path(".makegood").exists(), "nothing was begun");
+    // A folder with definitions of its own is asked as well.
+    place.makegood(&["dev", "--count", "1"]).exits(0);
+    place.makegood(&["dev", "--orders", "slip.ndjson"]).exits(2).complains(&["script.resrve"]);
+    assert!(!place.path(".makegood/running").exists(), "no run was torn off");
+}
+
+pub fn a_report_that_cannot_be_written_is_known_before_the_run() {
+    let place = Place::new();
+    let arguments = ["dev", "--count", "1", "--report", "nowhere/report"];
+    place.makegood(&arguments).exits(2).complains(&["--report: cannot write nowhere/report"]);
     assert!(!place.path(".makegood").exists(), "nothing was begun");
 }
 
@@ -62,7 +81,23 @@ pub fn card_data_is_a_dead_letter_and_accounted_for() {
     with_card["order"]["payment"] = json!({ "card_number": "4111 1111 1111 1111" });
     let (summary, report) = run(&place, &[with_card, order("o-2", &json!({}))]);
     assert_eq!(numbers(&summary), [2, 1, 1, 0]);
-    assert_eq!(report.len(), 1, "no saga was begun for it");
+    assert_eq!(of(&report, "o-2")["status"], "completed");
+    let refused = of(&report, "o-1");
+    assert_eq!(
+        (&refused["status"], &refused["reason"]),
+        (&json!("dead-letter"), &json!("card-data"))
+    );
+    assert_eq!(refused["saga_id"], Value::Null, "no saga was begun for it");
+    assert!(
+        refused["error"].as_str().expect("a text").contains("payment.card_number"),
+        "{refused}"
+    );
+    assert_eq!(report.len(), 2, "one line for each order");
+    assert_eq!(summary["refused"][0]["order_id"], "o-1");
+    assert_eq!(summary["refused"][0]["reason"], "card-data");
+    // People are told as well, and by a run that has nothing to do, too.
+    let again = place.makegood(&["dev", "--orders", "orders.ndjson"]).exits(0);
+    again.says(&["Orders without a saga", "o-1 of acme: card-data: payment.card_number"]);
     assert!(!place.ledgers().contains("4111"), "no participant has seen it");
     let database = place.path(".makegood/makegood.db");
     let letter = "SELECT reason || ' ' || error || ' ' || cast(body AS text) FROM dead_letter";

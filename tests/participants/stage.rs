@@ -147,7 +147,11 @@ async fn collect(
 
 pub fn order(order_id: &str, script: Value, facts: Value) -> ScriptedOrder {
     let line = json!({
-        "order": { "order_id": order_id, "tenant_id": "acme", "placed_at": "2018-07-29T13:54:51Z" },
+        "order": {
+            "order_id": order_id, "tenant_id": "acme", "placed_at": "2018-07-29T13:54:51Z",
+            "currency": "EUR", "loan": { "loan_id": "L-1", "amount_minor": 7_200 },
+            "lines": [{ "line_id": "1", "sku": "A-1", "quantity": 1 }],
+        },
         "script": script,
         "facts": facts,
     });
