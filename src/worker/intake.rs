@@ -12,12 +12,15 @@ use super::definitions::Definitions;
 use super::inputs::{Read, read};
 use super::lanes::Lanes;
 use super::{Options, Shutdown};
-use crate::broker::{Broker, BrokerError, Channel, Consumer};
+use crate::broker::{Broker, BrokerError, Channel, Consumer, Topology};
 use crate::clock::{Backoff, Clock};
 use crate::telemetry::Telemetry;
 
 /// How many messages are taken from a channel at once.
 const MAX_RECEIVE: usize = 500;
+/// The most messages out unacknowledged on the dead-letter queue. They come seldom, and some may
+/// be there because their size was what killed a worker: a thousand of those must not meet.
+const DEAD_PREFETCH: u16 = 10;
 
 pub(super) struct Intake {
     pub channel: Channel,
@@ -62,8 +65,20 @@ impl Intake {
     }
 
     async fn subscribe(&self) -> Result<Box<dyn Consumer>, BrokerError> {
-        self.broker.declare(&self.definitions.topology()).await?;
-        self.broker.consume(&self.channel, self.options.prefetch).await
+        let topology = self.definitions.topology();
+        match self.broker.declare(&topology).await {
+            Ok(()) => self.telemetry.part("topology", None),
+            // A participant's queue that is not as it should be is told, and holds up nobody
+            // else: what this channel itself needs is looked at without the participants.
+            Err(error @ BrokerError::Mismatch { .. }) => {
+                self.telemetry.part("topology", Some(&error));
+                let ours = Topology { participants: Vec::new(), ..topology };
+                self.broker.declare(&ours).await?;
+            }
+            Err(error) => return Err(error),
+        }
+        let most = if self.channel == Channel::Dead { DEAD_PREFETCH } else { u16::MAX };
+        self.broker.consume(&self.channel, self.options.prefetch.min(most)).await
     }
 
     /// Takes messages until the subscription ends; returns why it did.
