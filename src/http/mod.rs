@@ -98,7 +98,7 @@ mod tests {
         assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200"));
         let answer = get(address, "/readyz").await;
         assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("stopping"), "{answer}");
-        assert!(get(address, "/metrics").await.contains("makegood_connected"));
+        assert!(get(address, "/metrics").await.contains("_connected{"));
         served.abort();
     }
 }

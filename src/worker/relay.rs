@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use super::Shutdown;
 use super::backlog::{Place, Queue, Slip, Waiting, backlog, bytes_of};
 use super::definitions::Definitions;
-use crate::broker::{Broker, Link, Outgoing, PublishError};
+use crate::broker::{Broker, BrokerError, Link, Outgoing, PublishError};
 use crate::clock::{Backoff, Busy};
 use crate::saga::{Millis, Time};
 use crate::store::{OutboxKey, Store};
@@ -193,15 +193,19 @@ impl Relay {
 
     /// Whether the broker is there for others, and not just short of memory.
     async fn answers(&self) -> bool {
-        self.broker.status().publishing != Link::Blocked && self.mend().await
+        self.broker.status().publishing != Link::Blocked && self.declare().await.is_ok()
     }
 
     /// Makes queues and bindings exist again that somebody deleted. True when they do.
     async fn mend(&self) -> bool {
-        let declared = self.broker.declare(&self.definitions.topology()).await;
+        let declared = self.declare().await;
         let error = declared.as_ref().err().map(|e| e as &dyn std::error::Error);
         self.telemetry.part("topology", error);
         declared.is_ok()
+    }
+
+    async fn declare(&self) -> Result<(), BrokerError> {
+        self.broker.declare(&self.definitions.topology()).await
     }
 
     fn report(&self, place: &Place, trouble: Option<PublishError>) {
