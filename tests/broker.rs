@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         other_properties_are_a_mismatch,
         a_deleted_queue_ends_its_consumer_and_can_be_declared_again,
         a_missing_exchange_is_unroutable,
+        a_closed_broker_has_acknowledged_everything,
         a_wrong_password_is_refused_without_being_printed,
     );
     trials.extend(trials!("amqp::", World::alone, amqp_only:
@@ -57,7 +58,6 @@ fn main() -> ExitCode {
                 what_is_delivered_too_often_is_dead,
                 declaring_again_changes_nothing,
                 an_oversized_message_is_delivered_and_refused,
-                a_closed_broker_has_acknowledged_everything,
                 the_status_tells_whether_it_is_connected,
             )
         };

@@ -19,6 +19,8 @@ mod orders;
 mod outage;
 #[path = "services_e2e/process.rs"]
 mod process;
+#[path = "services_e2e/shortage.rs"]
+mod shortage;
 #[path = "services_e2e/stage.rs"]
 mod stage;
 #[path = "services_e2e/start.rs"]
@@ -49,11 +51,14 @@ macro_rules! cases {
 
 fn main() -> ExitCode {
     // The longest come first.
-    let cases: [Case; 16] = cases! {
+    let cases: [Case; 21] = cases! {
         flow: a_worker_killed_again_and_again_loses_nothing a_frozen_worker_wakes_up_too_late;
         outage: a_killed_database_is_waited_for a_killed_broker_is_waited_for
             a_frozen_database_is_waited_for a_stopped_database_is_waited_for
-            a_stopped_broker_is_waited_for;
+            a_stopped_broker_is_waited_for a_frozen_broker_is_waited_for;
+        shortage: a_queue_that_does_not_confirm_holds_up_no_other
+            a_broker_out_of_memory_is_waited_for a_full_queue_keeps_its_messages_in_the_outbox
+            a_lost_binding_is_made_again_and_purged_commands_are_sent_again;
         letters: a_deleted_queue_is_made_again;
         flow: two_workers_share_and_one_may_go killed_participants_remember
             all_orders_come_to_their_end;

@@ -4,6 +4,7 @@
 //! JSON from a shop that knows nothing of CloudEvents. Whatever cannot be read is [`Malformed`],
 //! with the reason code of the dead letter that it becomes. What `data` means is not known here.
 
+mod check;
 mod members;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,18 +14,16 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+pub use check::MAX_ATTRIBUTE_BYTES;
+use check::{check, is_trace_context};
 use members::{Members, nesting};
 
 /// The only version of the CloudEvents specification there is.
 const SPECVERSION: &str = "1.0";
-/// The major version of every contract so far.
-const MAJOR: &str = "1";
 /// The content type of structured mode.
 pub const STRUCTURED: &str = "application/cloudevents+json";
 /// The source of a plain message whose sender did not say who it is.
 const UNKNOWN_SOURCE: &str = "/unknown";
-/// Longest id and type, in bytes: they become AMQP short strings, which hold no more.
-pub const MAX_NAME_BYTES: usize = 255;
 /// Deepest nesting of arrays and objects in a message. Orders need six or so; parsers further
 /// on recurse, and serde_json itself stops at 128.
 const MAX_NESTING: usize = 64;
@@ -232,10 +231,11 @@ pub fn decode(
             _ => plain(text, headers)?,
         }
     };
-    if let Some(traceparent) = headers.get("traceparent") {
-        // Each hop writes the header anew; the attribute may be older.
-        event.traceparent = Some(traceparent.clone());
-    }
+    // Each hop writes the header anew; the attribute may be older. One that is no trace context
+    // is ignored, as the W3C recommends: an order is not refused for it.
+    let header = headers.get("traceparent").cloned();
+    event.traceparent =
+        [header, event.traceparent].into_iter().flatten().find(|value| is_trace_context(value));
     check(&event)?;
     Ok(event)
 }
@@ -359,42 +359,6 @@ fn object(data: &RawValue) -> Result<Box<RawValue>, Malformed> {
     } else {
         Err(Malformed::schema("the data is not a JSON object"))
     }
-}
-
-fn check(event: &Event) -> Result<(), Malformed> {
-    for (name, value) in event.attributes() {
-        if value.chars().any(char::is_control) {
-            return Err(Malformed::schema(format!("control characters in '{name}'")));
-        }
-    }
-    for (name, value) in [("id", &event.id), ("type", &event.kind)] {
-        if value.len() > MAX_NAME_BYTES {
-            let detail = format!("'{name}' is longer than {MAX_NAME_BYTES} bytes");
-            return Err(Malformed::schema(detail));
-        }
-    }
-    check_kind(&event.kind)
-}
-
-fn check_kind(kind: &str) -> Result<(), Malformed> {
-    let wrong = || {
-        Malformed::schema(format!(
-            "the type '{kind}' is not <entity>.<what>.v<major> in lower case"
-        ))
-    };
-    let (name, major) = kind.rsplit_once(".v").ok_or_else(wrong)?;
-    let is_word = |word: &str| {
-        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        word.starts_with(|c: char| c.is_ascii_lowercase()) && word.chars().all(allowed)
-    };
-    let is_number = !major.is_empty() && major.chars().all(|c| c.is_ascii_digit());
-    if !is_number || !name.contains('.') || !name.split('.').all(is_word) {
-        return Err(wrong());
-    }
-    if major != MAJOR {
-        return Err(Malformed::schema(format!("major version {major} of '{name}' is not known")));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

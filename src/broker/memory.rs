@@ -53,6 +53,9 @@ impl MemoryBroker {
         if outgoing.channel == Channel::Events {
             let subscribers: Vec<_> =
                 exchange.subscribers.iter().filter_map(Weak::upgrade).collect();
+            if subscribers.is_empty() {
+                return Err(PublishError::Unheard);
+            }
             return subscribers.iter().try_for_each(|queue| queue.push(message()));
         }
         let queue = exchange.queues.get(&outgoing.channel).ok_or(PublishError::Unroutable)?;

@@ -28,7 +28,8 @@ pub trait Broker: Send + Sync + 'static {
     /// Makes all queues and bindings exist. Safe to repeat, and by several at once.
     ///
     /// # Errors
-    /// [`BrokerError::Mismatch`] when something of that name exists with other properties.
+    /// [`BrokerError::Mismatch`] when something of that name exists with other properties; all
+    /// other queues are there then.
     async fn declare(&self, topology: &Topology) -> Result<(), BrokerError>;
 
     /// Begins to receive from a channel. At most `prefetch` messages are out unacknowledged.
@@ -39,8 +40,8 @@ pub trait Broker: Send + Sync + 'static {
     ) -> Result<Box<dyn Consumer>, BrokerError>;
 
     /// Publishes all, streaming the confirms, and answers for each in order. Only `Ok` means
-    /// that the broker has it safe in a queue; anything else is unknown or not sent, and is to
-    /// be sent again under the same id.
+    /// that the broker has it safe in a queue; anything else but [`PublishError::Unheard`] is
+    /// unknown or not sent, and is to be sent again under the same id.
     async fn publish(&self, messages: &[Outgoing]) -> Vec<Result<(), PublishError>>;
 
     /// How the connections are at this moment; costs nothing. What has no connections is
@@ -205,4 +206,12 @@ pub enum PublishError {
     /// No confirm: it may or may not have arrived.
     #[error("no confirm came: {0}")]
     Unknown(String),
+    /// No confirm for a long time, from a broker that does answer otherwise: the queue that it
+    /// went to is stuck. It may arrive later.
+    #[error("its queue does not confirm")]
+    Silent,
+    /// An event to which nobody subscribes. That is nobody's fault: there is nothing to send
+    /// again.
+    #[error("nobody subscribes to it")]
+    Unheard,
 }

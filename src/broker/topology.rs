@@ -55,8 +55,6 @@ pub struct Binding {
 pub struct Route {
     pub exchange: String,
     pub key: String,
-    /// Whether it is an error that no queue takes it.
-    pub mandatory: bool,
 }
 
 /// The names of one deployment on a broker that it may share with others.
@@ -120,9 +118,7 @@ impl Names {
             Channel::Events => (self.events(), kind.to_owned()),
             Channel::Dead => (self.dead_letters(), kind.to_owned()),
         };
-        // Nobody has to listen to events: without a subscriber they are rightly dropped. All
-        // else without a queue is a damaged topology.
-        Route { exchange, key, mandatory: *channel != Channel::Events }
+        Route { exchange, key }
     }
 
     /// Everything that must exist for these definitions.
@@ -262,9 +258,6 @@ mod tests {
     fn unknown_kinds_and_events_without_subscriber_reach_nobody() {
         assert!(queues(&Channel::Orders, "order.painted.v1").is_empty());
         assert!(queues(&Channel::Events, "order.completed.v1").is_empty());
-        let route = |channel| Names::default().route(&channel, &event("a.b.v1"));
-        assert!(!route(Channel::Events).mandatory);
-        assert!(route(Channel::Orders).mandatory);
     }
 
     #[test]

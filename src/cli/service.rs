@@ -62,7 +62,7 @@ impl Run {
             .with_context(|| format!("`http_listen`: cannot listen on {address}"))?;
         let options = config.worker();
         let (stopper, shutdown) = shutdown();
-        let served = tokio::spawn(http::serve(listener, telemetry.clone(), shutdown.clone()));
+        let mut served = tokio::spawn(http::serve(listener, telemetry.clone(), shutdown.clone()));
         let bound = options.drain;
         let obeyed = tokio::spawn(signals::obey(stopper, bound));
         let worker = Worker {
@@ -74,7 +74,14 @@ impl Run {
             system_clock: Some(system_clock),
         };
         tracing::info!(version = env!("CARGO_PKG_VERSION"), %address, "worker starts");
-        worker.run(shutdown, Busy::default()).await?;
+        tokio::select! {
+            ran = worker.run(shutdown, Busy::default()) => ran?,
+            // Without metrics and health nobody would see what becomes of the worker.
+            ended = &mut served => {
+                ended.context("the HTTP server broke")?.context("the HTTP server broke")?;
+                anyhow::bail!("the HTTP server ended");
+            }
+        }
         store.close().await;
         obeyed.abort();
         served.abort();

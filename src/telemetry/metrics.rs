@@ -46,6 +46,7 @@ pub struct Telemetry {
     lost_races: IntCounter,
     published: IntCounterVec,
     publish_failures: IntCounterVec,
+    events_unheard: IntCounter,
     dead_letters: IntCounterVec,
     received: IntCounterVec,
     timers: IntCounter,
@@ -151,6 +152,11 @@ impl Telemetry {
                 "makegood_publish_failures_total",
                 "Messages without a good confirm; they are sent again.",
                 &["reason"],
+            ),
+            events_unheard: counter(
+                &registry,
+                "makegood_events_unheard_total",
+                "Events published to which nobody subscribes.",
             ),
             dead_letters: vec(
                 &registry,
@@ -264,6 +270,11 @@ impl Telemetry {
     pub fn publish_failed(&self, reason: &str, error: &str) {
         self.publish_failures.with_label_values(&[reason]).inc();
         tracing::warn!(reason, error, "a message was not confirmed; it will be sent again");
+    }
+
+    /// An event to which nobody subscribes was published: a subscriber's binding may be gone.
+    pub fn event_unheard(&self) {
+        self.events_unheard.inc();
     }
 
     pub fn ignored(&self, reason: &str) {

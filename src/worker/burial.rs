@@ -7,11 +7,15 @@ use tokio::sync::mpsc;
 use super::Shutdown;
 use super::delivery::Delivery;
 use crate::clock::{Backoff, Clock};
-use crate::store::{DeadLetter, Store};
+use crate::store::{DeadLetter, Store, StoreError};
 use crate::telemetry::Telemetry;
 
 /// How many unusable messages may wait to be written down.
 const QUEUE: usize = 500;
+
+/// How many bytes of letters are written in one statement. A database may end the connection of
+/// who sends it hundreds of megabytes, again and again; most letters are a few kilobytes.
+const MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// A message that cannot be processed, on its way to the dead letters.
 pub(super) struct Burial {
@@ -56,17 +60,26 @@ impl Graveyard {
     /// Writes letters, for as long as that takes. False when the worker was told to stop first:
     /// then nothing of theirs may be acknowledged.
     pub async fn bury(&self, mut letters: Vec<DeadLetter>) -> bool {
-        if letters.is_empty() {
-            return true;
+        let mut rest = letters.as_mut_slice();
+        while !rest.is_empty() {
+            let (portion, others) = rest.split_at_mut(fitting(rest));
+            if !self.bury_at_once(portion).await {
+                return false;
+            }
+            rest = others;
         }
+        true
+    }
+
+    async fn bury_at_once(&self, letters: &mut [DeadLetter]) -> bool {
         let mut backoff = Backoff::default();
-        while let Err(error) = self.store.bury(&letters).await {
+        while let Err(error) = self.store.bury(letters).await {
             if self.shutdown.is_abandoned() {
                 return false;
             }
             self.telemetry.part("dead-letters", Some(&error));
-            if !error.is_transient() {
-                self.lighten(&mut letters).await;
+            if is_refused(&error) {
+                self.lighten(letters).await;
             }
             backoff.wait().await;
         }
@@ -79,14 +92,57 @@ impl Graveyard {
     async fn lighten(&self, letters: &mut [DeadLetter]) {
         for letter in letters {
             let alone = self.store.bury(std::slice::from_ref(letter)).await;
-            if let Err(error) = alone
-                && !error.is_transient()
-            {
+            if alone.is_err_and(|error| is_refused(&error)) {
                 letter.error = "it could not be stored with what was read from it".to_owned();
                 letter.headers = "{}".to_owned();
                 letter.tenant = None;
                 letter.order_id = None;
             }
         }
+    }
+}
+
+/// How many of these letters, at least one, make a statement that is not too large.
+fn fitting(letters: &[DeadLetter]) -> usize {
+    let mut bytes = 0;
+    let fits = |letter: &&DeadLetter| {
+        bytes += letter.body.len() + letter.headers.len();
+        bytes <= MAX_BYTES
+    };
+    letters.iter().take_while(fits).count().clamp(1, letters.len())
+}
+
+/// Whether it is the letter that the database does not take. A table that is missing for a
+/// moment is no reason to keep less of it.
+fn is_refused(error: &StoreError) -> bool {
+    matches!(error, StoreError::Rejected { .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::saga::Time;
+
+    #[test]
+    fn a_statement_holds_as_many_letters_as_fit_and_at_least_one() {
+        let letter = |bytes: usize| DeadLetter {
+            id: uuid::Uuid::nil(),
+            source: "orders".to_owned(),
+            reason: "oversized".to_owned(),
+            error: String::new(),
+            body: vec![0; bytes],
+            headers: String::new(),
+            tenant: None,
+            order_id: None,
+            first_seen: Time(0),
+            last_seen: Time(0),
+            attempts: 1,
+        };
+        let letters =
+            |sizes: &[usize]| sizes.iter().map(|bytes| letter(*bytes)).collect::<Vec<_>>();
+        assert_eq!(fitting(&letters(&[1, 2, 3])), 3);
+        assert_eq!(fitting(&letters(&[MAX_BYTES, 1, 1])), 1);
+        assert_eq!(fitting(&letters(&[1, MAX_BYTES / 2, MAX_BYTES / 2])), 2);
+        assert_eq!(fitting(&letters(&[2 * MAX_BYTES, 1])), 1, "or it would never be written");
     }
 }

@@ -10,6 +10,7 @@
 //!   unusable messages ──► burial    sweeper ───────────┘
 //! ```
 
+mod backlog;
 mod batch;
 mod burial;
 mod definitions;
@@ -21,6 +22,7 @@ mod lanes;
 pub mod message;
 mod relay;
 mod shutdown;
+mod sweeper;
 mod timers;
 
 use std::panic::resume_unwind;
@@ -42,8 +44,9 @@ use intake::Intake;
 use lane::Lane;
 use lanes::Lanes;
 pub use relay::UNCLAIMED;
-use relay::{Relay, Sweeper, tidy_up};
+use relay::{Relay, tidy_up};
 pub use shutdown::{Shutdown, Stopper, shutdown};
+use sweeper::Sweeper;
 use timers::Timers;
 
 /// What is taken in, and what each is called among the parts of the worker.

@@ -1,53 +1,45 @@
 //! The relay: publishes what was committed, and deletes its outbox row once confirmed.
 //!
 //! Right after a commit a lane hands its messages over in memory; the rows in the outbox are
-//! what survives if this process does not. The sweeper claims rows whose lease has run out,
-//! its own or a dead worker's, and publishes them under the same ids.
+//! what survives if this process does not. A message that the relay gives up for now is left in
+//! the outbox: the sweeper brings it again when its claim has run out.
+//!
+//! While the broker is away the relay tries again, and everybody before it waits. But no single
+//! message and no single queue may hold up the others: what a queue does not confirm, or the
+//! broker breaks the connection for, is set aside and tried beside the rest.
+
+mod aside;
 
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
 use super::Shutdown;
+use super::backlog::{Place, Queue, Slip, Waiting, backlog, bytes_of};
 use super::definitions::Definitions;
-use super::message::Posting;
-use crate::broker::{Broker, Event, Link, Outgoing, PublishError};
-use crate::clock::{Backoff, Busy, Clock};
+use crate::broker::{Broker, BrokerError, Link, Outgoing, PublishError};
+use crate::clock::{Backoff, Busy};
 use crate::saga::{Millis, Time};
-use crate::store::{OutboxKey, OutboxRow, Store};
+use crate::store::{OutboxKey, Store};
 use crate::telemetry::Telemetry;
 
+pub(super) use super::backlog::{Posted, RelayHandle};
+use aside::{Aside, Sorted};
+
 /// How long a row belongs to the worker that wrote or claimed it. Longer than a publication
-/// takes, so that rows are rarely sent twice; short, because it delays the rescue of a dead
-/// worker's messages.
+/// usually takes, so that rows are rarely sent twice; short, because it delays the rescue of a
+/// dead worker's messages.
 pub(super) const CLAIM_LEASE: Millis = Millis(30_000);
-/// How often the sweeper looks for rows that were left over.
-const SWEEP_EVERY: Millis = Millis(5_000);
-/// How many rows the sweeper claims at once.
-const SWEEP_LIMIT: usize = 500;
 /// How many messages are published as one stream of confirms.
 const MAX_BATCH: usize = 500;
-/// How many messages may wait for the relay; beyond that lanes wait, and with them intake.
-const QUEUE: usize = 4_000;
+/// How many bytes at once: what fails is sent again as a whole.
+const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// How often a batch is tried whole before it is suspected to hold a message that breaks the
+/// connection. A broker that restarts may fail it once or twice although it answers.
+const WHOLE_ATTEMPTS: usize = 3;
 
-/// A committed message on its way to the relay.
-#[derive(Debug)]
-pub(super) struct Posted {
-    pub posting: Posting,
-    /// Keeps simulated time from going on until it is published.
-    pub busy: Busy,
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct RelayHandle(Arc<[mpsc::Sender<Posted>]>);
-
-impl RelayHandle {
-    /// Waits while the relay is behind: that is the back pressure of a broker that is away.
-    pub async fn send(&self, posted: Posted) {
-        let relay = posted.posting.key.saga.share_of(self.0.len());
-        let _ = self.0[relay].send(posted).await;
-    }
-}
+/// The time before which nobody has claimed a row: for rows that the next sweep should take.
+pub const UNCLAIMED: Time = Time(0);
 
 pub(super) struct Relay {
     pub broker: Arc<dyn Broker>,
@@ -64,89 +56,186 @@ pub(super) type Confirmed = ((OutboxKey, Time), Busy);
 #[derive(Default)]
 struct Left {
     /// Nobody knows whether it arrived.
-    unknown: Vec<Posted>,
+    unknown: Vec<Waiting>,
     /// No queue takes it.
-    unroutable: Vec<Posted>,
+    unroutable: Vec<Waiting>,
+    /// Why some of it is unknown.
+    trouble: Option<PublishError>,
 }
 
 impl Relay {
     /// A queue for each of `count` relays.
-    pub fn channels(count: usize) -> (RelayHandle, Vec<mpsc::Receiver<Posted>>) {
-        let (senders, receivers): (Vec<_>, Vec<_>) =
-            (0..count).map(|_| mpsc::channel(QUEUE)).unzip();
-        (RelayHandle(senders.into()), receivers)
+    pub fn channels(count: usize) -> (RelayHandle, Vec<Queue>) {
+        backlog(count)
     }
 
     /// Runs until all lanes and the sweeper are gone and everything is published.
-    pub async fn run(self, mut queue: mpsc::Receiver<Posted>) {
+    pub async fn run(self, queue: Queue) {
+        let Queue { waiting, place } = queue;
+        let aside = Aside::default();
+        let (set_aside, slow) = mpsc::channel(MAX_BATCH);
+        tokio::join!(
+            self.publish_all(waiting, set_aside, &place, &aside),
+            self.try_again(slow, &place, &aside),
+        );
+    }
+
+    async fn publish_all(
+        &self,
+        mut waiting: mpsc::Receiver<Waiting>,
+        set_aside: mpsc::Sender<Waiting>,
+        place: &Place,
+        aside: &Aside,
+    ) {
         let mut batch = Vec::with_capacity(MAX_BATCH);
-        while queue.recv_many(&mut batch, MAX_BATCH).await > 0 {
-            let mut backoff = Backoff::default();
-            let mut left = std::mem::take(&mut batch);
-            let mut mended = false;
-            while !left.is_empty() && !self.shutdown.is_abandoned() {
-                let Left { unknown, unroutable } = self.publish(left).await;
-                left = unknown;
-                if !left.is_empty() {
-                    backoff.wait().await;
-                }
-                // What no queue takes even after that stays in the outbox, for the sweeper.
-                if !unroutable.is_empty() && !mended {
-                    mended = self.mend().await;
-                    left.extend(unroutable.into_iter().filter(|_| mended));
-                }
+        while waiting.recv_many(&mut batch, MAX_BATCH).await > 0 {
+            let Sorted { brisk, slow, left } = aside.sort(batch.drain(..));
+            // What finds no room is one more that the sweeper brings again.
+            let full = slow.into_iter().filter_map(|slow| set_aside.try_send(slow).err());
+            let full = full.map(mpsc::error::TrySendError::into_inner);
+            left.into_iter().chain(full).for_each(|left| leave(place, left));
+            for portion in portions(brisk) {
+                self.deliver(portion, place, aside).await;
             }
         }
     }
 
-    /// Somebody deleted a queue or a binding: makes them exist again. True when they do.
+    /// Publishes until nothing is unknown any more, or what still is has only itself to blame.
+    async fn deliver(&self, portion: Vec<Waiting>, place: &Place, aside: &Aside) {
+        let mut backoff = Backoff::default();
+        let mut portions = vec![portion];
+        let (mut attempts, mut mended) = (0, false);
+        while let Some(portion) = portions.pop()
+            && !self.shutdown.is_abandoned()
+        {
+            let whole = portion.len();
+            let Left { mut unknown, unroutable, trouble } =
+                self.publish(portion, place, aside).await;
+            self.report(place, trouble);
+            if !unroutable.is_empty() && !mended && self.mend().await {
+                mended = true;
+                portions.push(unroutable);
+            } else {
+                // What no queue takes even after that stays in the outbox.
+                unroutable.into_iter().for_each(|waiting| leave(place, waiting));
+            }
+            if unknown.is_empty() {
+                continue;
+            }
+            attempts += 1;
+            backoff.wait().await;
+            let is_suspect =
+                unknown.len() == whole && attempts >= WHOLE_ATTEMPTS && self.answers().await;
+            if is_suspect && whole == 1 {
+                unknown.into_iter().for_each(|alone| self.suspect(alone, place, aside));
+                continue;
+            }
+            if is_suspect {
+                backoff.reset(); // the broker is there
+                portions.push(unknown.split_off(whole / 2));
+            }
+            portions.push(unknown);
+        }
+        self.report(place, None);
+    }
+
+    /// Publishes once. What one full or silent queue does not take is left in the outbox, so that
+    /// one participant does not hold up the others.
+    async fn publish(&self, portion: Vec<Waiting>, place: &Place, aside: &Aside) -> Left {
+        let split = |Waiting { message, slip }| (message, slip);
+        let (messages, slips): (Vec<Outgoing>, Vec<Slip>) = portion.into_iter().map(split).unzip();
+        let answers = self.broker.publish(&messages).await;
+        aside.learn(&messages, &slips, &answers);
+        let is_blocked = self.broker.status().publishing == Link::Blocked;
+        let mut left = Left::default();
+        for ((message, slip), answer) in messages.into_iter().zip(slips).zip(answers) {
+            match answer {
+                Ok(()) => {
+                    self.telemetry.published(kind_of(&message));
+                    self.confirm(slip, place).await;
+                }
+                Err(PublishError::Unheard) => {
+                    self.telemetry.event_unheard();
+                    self.confirm(slip, place).await;
+                }
+                Err(PublishError::Unroutable) => {
+                    self.telemetry.publish_failed("unroutable", &message.event.kind);
+                    left.unroutable.push(Waiting { message, slip });
+                }
+                Err(PublishError::Silent) => {
+                    self.telemetry.publish_failed("silent", &message.event.kind);
+                    leave(place, Waiting { message, slip });
+                }
+                Err(PublishError::Refused) if !is_blocked => {
+                    self.telemetry.publish_failed("refused", &message.event.kind);
+                    leave(place, Waiting { message, slip });
+                }
+                Err(error @ (PublishError::Refused | PublishError::Unknown(_))) => {
+                    left.trouble.get_or_insert(error);
+                    left.unknown.push(Waiting { message, slip });
+                }
+            }
+        }
+        left
+    }
+
+    async fn confirm(&self, slip: Slip, place: &Place) {
+        let claimed_until = place.forget(slip.key);
+        let _ = self.confirmed.send(((slip.key, claimed_until), slip.busy)).await;
+    }
+
+    /// The broker breaks the connection for this message, and does so for no other.
+    fn suspect(&self, waiting: Waiting, place: &Place, aside: &Aside) {
+        self.telemetry.publish_failed("breaks-connection", &waiting.message.event.kind);
+        aside.suspect(waiting.slip.key);
+        leave(place, waiting);
+    }
+
+    /// Whether the broker is there for others, and not just short of memory.
+    async fn answers(&self) -> bool {
+        self.broker.status().publishing != Link::Blocked && self.declare().await.is_ok()
+    }
+
+    /// Makes queues and bindings exist again that somebody deleted. True when they do.
     async fn mend(&self) -> bool {
-        let declared = self.broker.declare(&self.definitions.topology()).await;
+        let declared = self.declare().await;
         let error = declared.as_ref().err().map(|e| e as &dyn std::error::Error);
         self.telemetry.part("topology", error);
         declared.is_ok()
     }
 
-    /// Publishes once. What nobody confirmed is to be sent again at once, and all of it while
-    /// the broker takes nothing in: then lanes and intake wait as well. What one full queue
-    /// refuses stays in the outbox, for the sweeper, so that one participant does not hold up
-    /// the others.
-    async fn publish(&self, posted: Vec<Posted>) -> Left {
-        let split = |Posted { posting: Posting { key, claimed_until, message }, busy }| {
-            (message, ((key, claimed_until), busy))
-        };
-        let (messages, rest): (Vec<Outgoing>, Vec<Confirmed>) =
-            posted.into_iter().map(split).unzip();
-        let answers = self.broker.publish(&messages).await;
-        let is_blocked = self.broker.status().publishing == Link::Blocked;
-        let mut left = Left::default();
-        let mut trouble = None;
-        for ((message, (row, busy)), answer) in messages.into_iter().zip(rest).zip(answers) {
-            let posted = |message, busy| {
-                let (key, claimed_until) = row;
-                Posted { posting: Posting { key, claimed_until, message }, busy }
-            };
-            match answer {
-                Ok(()) => {
-                    self.telemetry.published(kind_of(&message));
-                    let _ = self.confirmed.send((row, busy)).await;
-                }
-                Err(PublishError::Unroutable) => {
-                    self.telemetry.publish_failed("unroutable", &message.event.kind);
-                    left.unroutable.push(posted(message, busy));
-                }
-                Err(PublishError::Refused) if !is_blocked => {
-                    self.telemetry.publish_failed("refused", &message.event.kind);
-                }
-                Err(error @ (PublishError::Refused | PublishError::Unknown(_))) => {
-                    trouble.get_or_insert(error);
-                    left.unknown.push(posted(message, busy));
-                }
+    async fn declare(&self) -> Result<(), BrokerError> {
+        self.broker.declare(&self.definitions.topology()).await
+    }
+
+    fn report(&self, place: &Place, trouble: Option<PublishError>) {
+        place.report(trouble, |trouble| {
+            self.telemetry.part("relay", trouble.map(|e| e as &dyn std::error::Error));
+        });
+    }
+}
+
+/// Leaves it in the outbox, for the sweeper.
+fn leave(place: &Place, waiting: Waiting) {
+    place.forget(waiting.slip.key);
+}
+
+/// Divides messages into portions that may be published at once.
+fn portions(messages: Vec<Waiting>) -> Vec<Vec<Waiting>> {
+    let mut portions: Vec<Vec<Waiting>> = Vec::new();
+    let mut room = 0;
+    for waiting in messages {
+        let bytes = bytes_of(&waiting.message);
+        match portions.last_mut() {
+            Some(portion) if bytes <= room => portion.push(waiting),
+            _ => {
+                portions.push(vec![waiting]);
+                room = MAX_BATCH_BYTES;
             }
         }
-        self.telemetry.part("relay", trouble.as_ref().map(|e| e as &dyn std::error::Error));
-        left
+        room = room.saturating_sub(bytes);
     }
+    portions
 }
 
 /// A channel's name without the participant: labels must not grow with the definitions.
@@ -182,67 +271,5 @@ pub(super) async fn tidy_up(
     }
 }
 
-/// Claims rows that were left over and hands them to the relay, until shutdown.
-pub(super) struct Sweeper {
-    pub store: Arc<dyn Store>,
-    pub clock: Arc<dyn Clock>,
-    pub telemetry: Arc<Telemetry>,
-    pub relay: RelayHandle,
-}
-
-impl Sweeper {
-    pub async fn run(self, shutdown: Shutdown, held: Busy) {
-        tokio::select! {
-            () = shutdown.stopped() => {}
-            () = self.sweep(held) => {}
-        }
-    }
-
-    async fn sweep(&self, held: Busy) {
-        // What a crash left behind is worth waiting for, also in simulated time.
-        let left = self.store.counts().await.map_or(0, |counts| counts.outbox);
-        let mut busy = if left == 0 {
-            held
-        } else {
-            self.clock.sleep_until(self.clock.now() + CLAIM_LEASE + Millis(1), held).await
-        };
-        let mut backoff = Backoff::default();
-        loop {
-            match self.claim().await {
-                Ok(claimed) if claimed == SWEEP_LIMIT => continue,
-                Ok(_) => backoff.reset(),
-                Err(error) => {
-                    self.telemetry.part("sweeper", Some(&error));
-                    backoff.wait().await;
-                    continue;
-                }
-            }
-            self.telemetry.part("sweeper", None);
-            drop(busy);
-            busy = self.clock.pause(SWEEP_EVERY).await;
-        }
-    }
-
-    async fn claim(&self) -> Result<usize, crate::store::StoreError> {
-        let now = self.clock.now();
-        let rows = self.store.claim_outbox(now, now + CLAIM_LEASE, SWEEP_LIMIT).await?;
-        let claimed = rows.len();
-        for row in rows {
-            match posting(row) {
-                Ok(posting) => self.relay.send(Posted { posting, busy: self.clock.busy() }).await,
-                Err(error) => self.telemetry.publish_failed("unreadable", &error),
-            }
-        }
-        Ok(claimed)
-    }
-}
-
-fn posting(row: OutboxRow) -> Result<Posting, String> {
-    let channel = row.channel.parse()?;
-    let event: Event = serde_json::from_slice(&row.message).map_err(|error| error.to_string())?;
-    let OutboxRow { key, claimed_until, .. } = row;
-    Ok(Posting { key, claimed_until, message: Outgoing { channel, event } })
-}
-
-/// The time before which nobody has claimed a row: for rows that the next sweep should take.
-pub const UNCLAIMED: Time = Time(0);
+#[cfg(test)]
+mod tests;

@@ -28,6 +28,10 @@ pub async fn other_properties_are_a_mismatch(world: World) {
         }
     }
     assert_eq!(broker.status().consuming, Link::Connected, "only its channel was closed");
+    // The others are there, those that are declared after it included.
+    let command = outgoing(Channel::Commands("loan".into()), 1, "loan.activate.v1");
+    publish(&broker, &[order(1), command]).await;
+    assert_eq!(ids(&left(&broker, Channel::Orders).await), ["1"]);
 }
 
 pub async fn a_deleted_queue_ends_its_consumer_and_can_be_declared_again(world: World) {
@@ -48,9 +52,26 @@ pub async fn a_deleted_queue_ends_its_consumer_and_can_be_declared_again(world: 
     assert_eq!(ids(&take(&mut consumer, 1).await), ["2"]);
 }
 
+pub async fn a_closed_broker_has_acknowledged_everything(world: World) {
+    let broker = world.broker().await;
+    publish(&broker, &(0..500).map(order).collect::<Vec<_>>()).await;
+    let mut consumer = broker.consume(&Channel::Orders, 500).await.unwrap();
+    let taken = take(&mut consumer, 500).await;
+    // The consumer and one ticket are still held.
+    let (held, finished): (Vec<_>, Vec<_>) =
+        taken.into_iter().partition(|incoming| id(incoming) == "250");
+    done(finished);
+    let fresh = world.fresh(broker).await;
+    drop((consumer, held));
+    assert_eq!(ids(&left(&fresh, Channel::Orders).await), ["250"]);
+}
+
 pub async fn a_missing_exchange_is_unroutable(world: World) {
     let broker = world.undeclared();
     assert_eq!(broker.publish(&[order(1)]).await, [Err(PublishError::Unroutable)]);
+    // It is not that nobody listens.
+    let event = outgoing(Channel::Events, 1, "order.completed.v1");
+    assert_eq!(broker.publish(&[event]).await, [Err(PublishError::Unroutable)]);
     broker.declare(&topology()).await.expect("declared");
     publish(&broker, &[order(2)]).await;
 }

@@ -13,9 +13,11 @@ use crate::broker::topology::{Layout, QueueLayout, Routing};
 
 const DURING: &str = "declaring queues";
 
+/// Declares everything that can be: one queue that is different is told at the end, and keeps
+/// none of the others from being there.
 pub async fn declare(open: &Open, layout: &Layout) -> Result<(), BrokerError> {
     let failed = |error| unavailable(DURING, error);
-    let channel = open.ask(open.connection.create_channel()).await.map_err(failed)?;
+    let mut channel = open.ask(open.connection.create_channel()).await.map_err(failed)?;
     for (name, routing) in &layout.exchanges {
         let kind = match routing {
             Routing::Topic => ExchangeKind::Topic,
@@ -26,10 +28,19 @@ pub async fn declare(open: &Open, layout: &Layout) -> Result<(), BrokerError> {
         let request = channel.exchange_declare(short(name)?, kind, options, FieldTable::default());
         open.ask(request).await.map_err(|error| refused("the exchange", name, error))?;
     }
+    let mut mismatch = None;
     for queue in &layout.queues {
         let options = QueueDeclareOptions { durable: true, ..Default::default() };
         let request = channel.queue_declare(short(&queue.name)?, options, arguments(queue));
-        open.ask(request).await.map_err(|error| refused("the queue", &queue.name, error))?;
+        match open.ask(request).await.map_err(|error| refused("the queue", &queue.name, error)) {
+            Ok(_) => {}
+            Err(different @ BrokerError::Mismatch { .. }) => {
+                mismatch.get_or_insert(different);
+                // The broker has closed this one for it.
+                channel = open.ask(open.connection.create_channel()).await.map_err(failed)?;
+            }
+            Err(error) => return Err(error),
+        }
     }
     for binding in &layout.bindings {
         let request = channel.queue_bind(
@@ -41,7 +52,8 @@ pub async fn declare(open: &Open, layout: &Layout) -> Result<(), BrokerError> {
         );
         open.ask(request).await.map_err(failed)?;
     }
-    open.ask(channel.close(200, "declared".into())).await.map_err(failed)
+    open.ask(channel.close(200, "declared".into())).await.map_err(failed)?;
+    mismatch.map_or(Ok(()), Err)
 }
 
 /// Opens a channel on which every message is confirmed.

@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::broker::Event;
-use crate::broker::envelope::STRUCTURED;
+use crate::broker::envelope::{MAX_ATTRIBUTE_BYTES, STRUCTURED};
 
 /// Written to disk by the broker.
 const PERSISTENT: u8 = 2;
@@ -27,11 +27,14 @@ pub fn properties(event: &Event, reply_to: Option<&ShortString>) -> BasicPropert
         headers.insert(name.into(), AMQPValue::LongString(value.into()));
     };
     header("cloudEvents_specversion", &event.specversion);
-    for (name, value) in event.attributes() {
+    let traceparent = event.traceparent.iter().map(|value| ("traceparent", value.as_str()));
+    // All headers must fit into one frame, so what is too long is only in the body.
+    let fits = |(_, value): &(&str, &str)| value.len() <= MAX_ATTRIBUTE_BYTES;
+    for (name, value) in event.attributes().filter(fits) {
         header(&format!("{ATTRIBUTE_PREFIX}{name}"), value);
     }
-    if let Some(traceparent) = &event.traceparent {
-        header("traceparent", traceparent);
+    for (name, value) in traceparent.filter(fits) {
+        header(name, value);
     }
     let mut properties = BasicProperties::default()
         .with_content_type(STRUCTURED.into())
@@ -166,5 +169,16 @@ mod tests {
     fn a_name_too_long_for_amqp_is_left_out_and_not_a_panic() {
         let event = Event::new("x".repeat(300), "/test", "a.b.v1", &[(); 0]);
         assert_eq!(*properties(&event, None).message_id(), None);
+    }
+
+    #[test]
+    fn an_attribute_too_long_for_a_frame_is_left_to_the_body() {
+        let mut event = Event::new("e1", "/test", "a.b.v1", &[(); 0]);
+        event.traceparent = Some("a".repeat(70_000));
+        let properties = properties(&event, None);
+        let table = properties.headers().as_ref().unwrap().inner();
+        let lengths = table.values().filter_map(text).map(|value| value.len());
+        assert!(lengths.sum::<usize>() < 1_000);
+        assert!(table.contains_key("cloudEvents_id") && !table.contains_key("traceparent"));
     }
 }

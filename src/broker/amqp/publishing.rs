@@ -1,17 +1,21 @@
 //! Publishing with confirms: the messages of a batch go out one behind the other, and their
 //! confirms are taken in as they come.
 //!
-//! Success is one thing only: the broker's `ack` for a message that it did not return. Which
-//! confirm carries a returned message says nothing, though: lapin hands it to whichever confirm
-//! it settles next, and a broker that acknowledges many at once makes that any of them. So each
-//! batch has a channel to itself, and a returned message is told by what it says it is.
+//! Success is one thing only: the broker's `ack` for a message that it did not return; so all
+//! are published as mandatory. Which confirm carries a returned message says nothing, though:
+//! lapin hands it to whichever confirm it settles next, and a broker that acknowledges many at
+//! once makes that any of them. So each batch has a channel to itself, and a returned message is
+//! told by what it says it is.
+//!
+//! One queue may not confirm while the others do. What the others confirmed counts, and the
+//! connection, which others publish on as well, is kept while the broker answers on it.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::stream::FuturesOrdered;
+use futures_util::stream::FuturesUnordered;
 use lapin::message::BasicReturnMessage;
 use lapin::options::BasicPublishOptions;
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
@@ -59,6 +63,7 @@ impl Publisher {
     }
 
     pub async fn publish(&self, messages: &[Outgoing]) -> Vec<Result<(), PublishError>> {
+        use PublishError::{Unheard, Unroutable};
         if messages.is_empty() {
             return Vec::new();
         }
@@ -77,11 +82,10 @@ impl Publisher {
             Err(error) => return nothing_sent(unknown(&error)),
         };
         let answers = self.stream(&open, &channel, messages).await;
-        let conclusive =
-            !answers.iter().any(|answer| matches!(answer, Err(PublishError::Unknown(_))));
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if conclusive && idle.len() < IDLE_CHANNELS {
-            idle.push(channel);
+        // Where a confirm is missing it may still come. And a channel that was refused goes on
+        // refusing, at RabbitMQ 3.10, after the limit of the queue was raised.
+        if answers.iter().all(|answer| matches!(answer, Ok(()) | Err(Unroutable | Unheard))) {
+            self.keep(channel);
         }
         answers
     }
@@ -105,46 +109,69 @@ impl Publisher {
         messages: &[Outgoing],
     ) -> Vec<Result<(), PublishError>> {
         let mut returned = HashSet::new();
-        let mut answers = Vec::with_capacity(messages.len());
-        let (first, rest) = messages.split_at(messages.len().min(IN_FLIGHT));
-        let mut confirms: FuturesOrdered<_> =
-            first.iter().map(|message| self.send(channel, message)).collect();
-        let mut rest = rest.iter();
-        while let Ok(Some(confirm)) = timeout(CONFIRM_TIMEOUT, confirms.next()).await {
-            answers.push(confirm.map(|message| returned.extend(message.map(identity))));
-            if let Some(message) = rest.next() {
-                confirms.push_back(self.send(channel, message));
-            }
+        let mut answers: Vec<Option<Result<(), PublishError>>> = vec![None; messages.len()];
+        let send = async |(index, message)| (index, self.send(channel, message).await);
+        let mut waiting = messages.iter().enumerate();
+        let mut confirms: FuturesUnordered<_> =
+            waiting.by_ref().take(IN_FLIGHT).map(send).collect();
+        while let Ok(Some((index, confirm))) = timeout(CONFIRM_TIMEOUT, confirms.next()).await {
+            let Settled { answer, carries } = confirm;
+            answers[index] = Some(answer);
+            returned.extend(carries.map(identity));
+            confirms.extend(waiting.next().map(send));
         }
         drop(confirms);
-        if answers.len() < messages.len() {
-            if self.line.link() != Link::Blocked {
-                open.cut();
-            }
-            let late = PublishError::Unknown("the broker did not confirm in time".to_owned());
-            answers.resize(messages.len(), Err(late));
+        if answers.iter().any(Option::is_none) {
+            let late = self.late(open).await;
+            let unanswered = answers.iter_mut().filter(|answer| answer.is_none());
+            unanswered.for_each(|answer| *answer = Some(Err(late.clone())));
         }
+        let mut answers: Vec<Result<(), PublishError>> = answers.into_iter().flatten().collect();
         if !returned.is_empty() {
             self.take_back(messages, &mut answers, &returned);
         }
         answers
     }
 
-    /// Sends one message and waits for its confirm, which may carry a returned message: this
-    /// one or another.
+    /// Why some confirms did not come in time: told by whether the broker opens another channel on
+    /// the same connection. One that does not even do that loses the connection for it. (It is not
+    /// asked to close this one: RabbitMQ would wait for the silent queue as well.)
+    async fn late(&self, open: &Open) -> PublishError {
+        if self.line.link() == Link::Blocked {
+            // It reads nothing from this connection now, and takes these in later.
+            return PublishError::Unknown("the broker takes nothing in for now".to_owned());
+        }
+        match confirming_channel(open).await {
+            Ok(channel) => {
+                self.keep(channel);
+                PublishError::Silent
+            }
+            Err(error) => unknown(&error),
+        }
+    }
+
+    /// Keeps a channel on which nothing is under way for the next batch.
+    fn keep(&self, channel: lapin::Channel) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE_CHANNELS {
+            idle.push(channel);
+        }
+    }
+
+    /// Sends one message and waits for its confirm.
     async fn send(
         &self,
         channel: &lapin::Channel,
         Outgoing { channel: destination, event }: &Outgoing,
-    ) -> Result<Option<Box<BasicReturnMessage>>, PublishError> {
-        let Route { exchange, key, mandatory } = self.names.route(destination, event);
+    ) -> Settled {
+        let Route { exchange, key } = self.names.route(destination, event);
         let (Ok(exchange), Ok(key)) = (ShortString::try_new(exchange), ShortString::try_new(key))
         else {
-            return Err(PublishError::Refused); // no broker can ever take such a name
+            return Settled::by(Err(PublishError::Refused)); // no broker can ever take such a name
         };
         let is_command = matches!(destination, Channel::Commands(_));
         let properties = properties(event, is_command.then_some(&self.reply_to));
-        let options = BasicPublishOptions { mandatory, ..Default::default() };
+        let options = BasicPublishOptions { mandatory: true, ..Default::default() };
         let confirm =
             channel.basic_publish(exchange, key, options, &event.to_json(), properties).await;
         let confirm = match confirm {
@@ -152,13 +179,19 @@ impl Publisher {
             Err(error) => Err(error),
         };
         match confirm {
-            Ok(Confirmation::Ack(returned)) => Ok(returned.map(Box::new)),
-            Ok(Confirmation::Nack(_)) => Err(PublishError::Refused),
-            Ok(Confirmation::NotRequested) => {
-                Err(PublishError::Unknown("the channel does not confirm".to_owned()))
+            Ok(Confirmation::Ack(returned)) => {
+                Settled { answer: Ok(()), carries: returned.map(Box::new) }
             }
-            Err(error) if is_missing(&error) => Err(PublishError::Unroutable),
-            Err(error) => Err(unknown(&error)),
+            Ok(Confirmation::Nack(returned)) => {
+                let answer = Err(PublishError::Refused);
+                Settled { answer, carries: returned.map(Box::new) }
+            }
+            Ok(Confirmation::NotRequested) => {
+                let why = "the channel does not confirm".to_owned();
+                Settled::by(Err(PublishError::Unknown(why)))
+            }
+            Err(error) if is_missing(&error) => Settled::by(Err(PublishError::Unroutable)),
+            Err(error) => Settled::by(Err(unknown(&error))),
         }
     }
 
@@ -168,22 +201,38 @@ impl Publisher {
         answers: &mut [Result<(), PublishError>],
         returned: &HashSet<Identity>,
     ) {
-        // Not every message that was returned has been handed out by lapin if some confirms
-        // never came: then no good answer can be trusted.
+        // Not every message that was returned has been handed out by lapin if the connection was
+        // lost before their confirms: then no good answer can be trusted. Where it was not, a
+        // returned message has been confirmed at once, whatever other queues do.
         let complete =
             !answers.iter().any(|answer| matches!(answer, Err(PublishError::Unknown(_))));
         for (message, answer) in messages.iter().zip(answers) {
-            let Route { exchange, key, mandatory } =
-                self.names.route(&message.channel, &message.event);
-            if answer.is_err() || !mandatory {
+            if answer.is_err() {
                 continue;
             }
+            let Route { exchange, key } = self.names.route(&message.channel, &message.event);
             if returned.contains(&(message.event.id.clone(), exchange, key)) {
-                *answer = Err(PublishError::Unroutable);
+                *answer = Err(match message.channel {
+                    Channel::Events => PublishError::Unheard,
+                    _ => PublishError::Unroutable,
+                });
             } else if !complete {
                 *answer = Err(PublishError::Unknown("others of its batch came back".to_owned()));
             }
         }
+    }
+}
+
+/// What came of one message.
+struct Settled {
+    answer: Result<(), PublishError>,
+    /// A message that the broker returned: this one or another.
+    carries: Option<Box<BasicReturnMessage>>,
+}
+
+impl Settled {
+    fn by(answer: Result<(), PublishError>) -> Settled {
+        Settled { answer, carries: None }
     }
 }
 

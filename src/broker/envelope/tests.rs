@@ -1,5 +1,6 @@
 //! What is understood, what is refused, and under which reason.
 
+use super::check::{MAX_NAME_BYTES, check_kind};
 use super::*;
 use proptest::prelude::*;
 
@@ -72,11 +73,48 @@ fn plain_json_is_identified_by_its_message_id_or_its_order() {
 
 #[test]
 fn the_traceparent_header_wins_over_the_attribute() {
-    let body = GOOD.replace("\"subject\"", "\"traceparent\":\"old\",\"subject\"");
-    assert_eq!(read(&body, &[]).unwrap().traceparent.as_deref(), Some("old"));
-    let event = read(&body, &[("traceparent", "new")]).unwrap();
-    assert_eq!(event.traceparent.as_deref(), Some("new"));
+    let (old, new) = (trace('1'), trace('2'));
+    let body = GOOD.replace("\"subject\"", &format!("\"traceparent\":\"{old}\",\"subject\""));
+    assert_eq!(read(&body, &[]).unwrap().traceparent.as_ref(), Some(&old));
+    let event = read(&body, &[("traceparent", new.as_str())]).unwrap();
+    assert_eq!(event.traceparent.as_ref(), Some(&new));
 }
+
+fn trace(digit: char) -> String {
+    format!("00-{}-b7ad6b7169203331-01", digit.to_string().repeat(32))
+}
+
+#[test]
+fn what_is_no_trace_context_is_ignored() {
+    let long = "a".repeat(70_000);
+    let [upper, short, more] = [trace('A'), trace('1').replace("-01", "-1"), trace('1') + "-00"];
+    for wrong in [&long, "", "1", "00-1-2-01", &upper, &short, &more] {
+        let body = GOOD.replace("\"subject\"", &format!("\"traceparent\":\"{wrong}\",\"subject\""));
+        assert_eq!(reason(&body, &[]), if wrong.len() > MAX { "oversized" } else { "taken in" });
+        let event = read(GOOD, &[("traceparent", wrong)]).expect("taken in");
+        assert_eq!(event.traceparent, None, "{wrong:.80}");
+    }
+    // A good attribute stands in for a header that is none.
+    let good = trace('1');
+    let body = GOOD.replace("\"subject\"", &format!("\"traceparent\":\"{good}\",\"subject\""));
+    assert_eq!(read(&body, &[("traceparent", "x")]).unwrap().traceparent, Some(good));
+}
+
+#[test]
+fn an_attribute_that_no_header_could_carry_on_is_refused() {
+    for (name, most) in [("source", 1_024), ("subject", 1_024), ("tenantid", 1_024), ("id", 255)] {
+        let event = |bytes: usize| {
+            let mut event: serde_json::Value = serde_json::from_str(GOOD_DATA).expect("JSON");
+            event[name] = "x".repeat(bytes).into();
+            event.to_string()
+        };
+        assert_eq!(reason(&event(most), &[]), "taken in", "{name}");
+        assert_eq!(reason(&event(most + 1), &[]), "wrong-schema", "{name}");
+    }
+}
+
+const GOOD_DATA: &str = r#"{"specversion":"1.0","id":"e1","source":"/shop",
+    "type":"order.created.v1","data":{}}"#;
 
 #[test]
 fn an_extension_may_be_a_number_and_null_is_absent() {
@@ -178,6 +216,7 @@ prop_compose! {
     fn any_event()(
         id in "[ -~]{1,40}", source in "\\PC{1,40}", kind in "[a-z][a-z-]{0,9}\\.[a-z]{1,9}",
         optional in prop::collection::vec(prop::option::of("\\PC{0,30}"), OPTIONAL.len()),
+        trace in prop::option::of("[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}"),
         data in prop::collection::btree_map("\\PC{0,8}", any::<i64>(), 0..5),
     ) -> Event {
         let mut event = Event::new(id, source, format!("{kind}.v1"), &data);
@@ -186,6 +225,7 @@ prop_compose! {
                 event.set(name, value);
             }
         }
+        event.traceparent = trace;
         event
     }
 }
