@@ -153,6 +153,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Act::LoseReply),
         1 => Just(Act::Twice),
         1 => Just(Act::HoldReply),
+        1 => Just(Act::Forget),
     ]
 }
 
@@ -248,7 +249,12 @@ fn told(definition: &Definition, saga: &Saga, lie: &Lie, now: &mut Time) -> Inpu
         Lie::Probed { step, generation, state } => {
             let state =
                 [ProbeState::Applied, ProbeState::NotApplied, ProbeState::Unknown][state as usize];
-            Input::Probed { command: id(step, Direction::Forward, generation), state, data: None }
+            Input::Probed {
+                command: id(step, Direction::Forward, generation),
+                from: None,
+                state,
+                data: None,
+            }
         }
         Lie::Fact { kind, event } => {
             let event = EventId::of("liar", &event.to_string());

@@ -231,7 +231,7 @@ impl<'a> Stage<'a> {
         if let Some(Some(state)) = answer {
             let name = &self.definition.steps()[step].name;
             let command = CommandId::of(self.saga.id, name, Direction::Forward, generation);
-            self.foresee(ANSWER_TIME, Input::Probed { command, state, data: None });
+            self.foresee(ANSWER_TIME, Input::Probed { command, from: None, state, data: None });
         }
     }
 
