@@ -277,11 +277,14 @@ impl<'a> World<'a> {
             };
             let stands = |g: &u16| self.is_live(&(step, *g)) && !unheard(*g);
             let live: Vec<u16> = (0..=state.generation).filter(stands).collect();
-            let late = |a: &Attention| a.step == Some(step) && a.code == AttentionCode::LateSuccess;
+            use AttentionCode::{CompensationRefused, LateSuccess};
+            let called = |a: &Attention| {
+                a.step == Some(step) && matches!(a.code, LateSuccess | CompensationRefused)
+            };
             if live.iter().any(|g| self.forgotten.contains(&(step, *g)))
-                && self.saga.attention.iter().any(late)
+                && self.saga.attention.iter().any(called)
             {
-                continue; // an operator was called
+                continue;
             }
             let has_effect = !matches!(self.definition.steps()[step].work, Work::Facts { .. });
             match self.saga.status {
