@@ -59,6 +59,20 @@ fn resumes_and_redoes_in_order() {
         .sends(&["pick#2"]);
 }
 
+/// The same where an explicit order had the first step undone before the second was refused.
+#[test]
+fn resumes_and_redoes_what_a_step_that_stands_depends_on_first() {
+    let order = load(&ORDER.replace("\"stock.release\" }", "\"stock.release\", after = [] }"));
+    Run::start(&order)
+        .succeed(&["reserve", "insure"])
+        .cancel()
+        .undone(&["reserve"])
+        .undo("pick", too_late())
+        .sends(&["reserve#2"])
+        .succeed(&["reserve"])
+        .sends(&["ship"]);
+}
+
 /// An obligation that was already undone cannot be redone: an operator is called.
 #[test]
 fn after_the_obligation_was_undone_raises_attention() {
