@@ -85,7 +85,7 @@ fn definitions() -> Vec<Definition> {
 
 /// Everything that can go wrong at one step.
 fn troubles(definition: &Definition, step: usize) -> Vec<Trouble> {
-    use Act::{HoldReply, LoseMessage, LoseReply, Refuse, Reject, Retry, Succeed, Twice};
+    use Act::{Forget, HoldReply, LoseMessage, LoseReply, Refuse, Reject, Retry, Succeed, Twice};
     use Direction::{Compensate, Forward};
     let never = |act: Act| vec![act; 4 * MAX_SENDS_TO_GIVE_UP];
     let mut all = vec![
@@ -127,7 +127,12 @@ fn troubles(definition: &Definition, step: usize) -> Vec<Trouble> {
         }
         Work::Facts { .. } | Work::Obligation => {}
     }
-    if definition.steps()[step].compensation.is_some() {
+    let undone = definition.steps()[step].compensation.is_some();
+    if undone && definition.steps()[step].is_command() {
+        let trouble = Trouble::named("never arrives, which its compensation does not remember");
+        all.push(trouble.at(step, Forward, &never(LoseMessage)).at(step, Compensate, &[Forget]));
+    }
+    if undone {
         for (name, acts) in [
             ("refused", vec![Refuse]),
             ("rejected, then heals", vec![Reject, Reject, Succeed]),

@@ -69,6 +69,7 @@ fn a_running_saga_of_seven_steps_is_small() {
         since: at,
         generation: 1,
         undo: 0,
+        unsettled: Vec::new(),
         data: data.map(Into::into),
     };
     let saga = Saga {
