@@ -238,10 +238,12 @@ fn every_line_of_a_test_that_cannot_be_meant_is_told() {
         "probe of book applied",
         "cancel requested whenever",
         "3 moons pass",
+        "handed-over silent once",
     ] {
         let to = format!("when = [\"{line}\"]");
         check("when = []", &to, "test-line", None, line);
     }
+    check("when = []", "when = [\"1d pass\", \"2d pass\"]", "test-line", None, "2d pass");
     for line in ["ends well", "sent courier.bok", "attention LATE", "attention REJECTED at bok"] {
         let to = format!("then = [\"{line}\"]");
         check("then = [\"ends completed\"]", &to, "test-line", None, line);

@@ -80,6 +80,9 @@ async fn a_bad_reply_is_a_dead_letter_and_its_saga_waits_on() {
         ("wrong-participant", {
             reply("tms", command.saga, &json!({ "command_id": command.id, "outcome": "success" }))
         }),
+        ("wrong-participant", {
+            reply("tms", command.saga, &json!({ "command_id": command.id, "state": "applied" }))
+        }),
         ("unknown-saga", {
             let data = json!({ "command_id": command.id, "outcome": "success" });
             reply("inventory", Uuid::from_u128(8), &data)

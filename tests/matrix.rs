@@ -15,6 +15,9 @@ use support::world::{Act, Message, World};
 /// A run that meets its trouble later than this many deliveries never meets it.
 const MAX_DELIVERIES: usize = 500;
 
+/// Silence for more sendings than this lasts beyond every give-up time.
+const MAX_SENDS_TO_GIVE_UP: usize = 100;
+
 type Plan = HashMap<(usize, Direction), Vec<Act>>;
 
 /// When the request to cancel comes, seen from one step.
@@ -30,6 +33,8 @@ enum Moment {
 #[derive(Debug, Clone, Default)]
 struct Trouble {
     name: String,
+    /// The same without what brings it about: of all cells of a kind at least one must be met.
+    kind: String,
     plan: Plan,
     cancel: Option<Moment>,
     /// What a probe is answered with: the truth, or nothing that helps.
@@ -46,7 +51,13 @@ struct Trouble {
 
 impl Trouble {
     fn named(name: impl Into<String>) -> Trouble {
-        Trouble { name: name.into(), ..Trouble::default() }
+        let name = name.into();
+        Trouble { kind: name.clone(), name, ..Trouble::default() }
+    }
+
+    fn because(mut self, why: &str, other: &str) -> Trouble {
+        self.name = format!("{}, {why} {other}", self.kind);
+        self
     }
 
     fn at(mut self, step: usize, direction: Direction, acts: &[Act]) -> Trouble {
@@ -74,20 +85,23 @@ fn definitions() -> Vec<Definition> {
 
 /// Everything that can go wrong at one step.
 fn troubles(definition: &Definition, step: usize) -> Vec<Trouble> {
-    use Act::{HoldReply, LoseMessage, LoseReply, Refuse, Reject, Retry, Succeed, Twice};
+    use Act::{Forget, HoldReply, LoseMessage, LoseReply, Refuse, Reject, Retry, Succeed, Twice};
     use Direction::{Compensate, Forward};
-    // Enough silence for every resend before and after the give-up time.
-    let never = |act: Act| vec![act; 400];
+    let never = |act: Act| vec![act; 4 * MAX_SENDS_TO_GIVE_UP];
     let mut all = vec![
         Trouble::named("cancelled before").cancelled(Moment::Before(step)),
         Trouble::named("cancelled during").cancelled(Moment::During(step)),
         Trouble::named("cancelled after").cancelled(Moment::After(step)),
-        Trouble { early_facts: true, ..Trouble::named("facts before their time") },
-        Trouble { reversed: true, ..Trouble::named("out of order") },
+        Trouble { reversed: true, doubled: true, ..Trouble::named("twice and out of order") },
+        Trouble { reversed: true, doubled: true, ..Trouble::named("cancelled, out of order") }
+            .cancelled(Moment::During(step)),
         Trouble { doubled: true, ..Trouble::named("everything twice") },
     ];
+    if !definition.facts().is_empty() {
+        all.push(Trouble { early_facts: true, ..Trouble::named("facts before their time") });
+    }
     match &definition.steps()[step].work {
-        Work::Command { .. } => {
+        Work::Command { probe, .. } => {
             for (name, acts) in [
                 ("rejected", vec![Reject]),
                 ("asks for patience", vec![Retry, Retry]),
@@ -98,9 +112,11 @@ fn troubles(definition: &Definition, step: usize) -> Vec<Trouble> {
                 ("done, never answered", never(LoseReply)),
                 ("answered late", never(HoldReply)),
             ] {
-                for (told, probe) in [("", None), (", probe knows nothing", Some(Retry))] {
-                    let trouble = Trouble::named(format!("{name}{told}")).at(step, Forward, &acts);
-                    all.push(Trouble { probe, ..trouble });
+                all.push(Trouble::named(name).at(step, Forward, &acts));
+                if *probe && acts.len() > MAX_SENDS_TO_GIVE_UP {
+                    let unknown = Trouble::named(format!("{name}, probe knows nothing"));
+                    let unknown = unknown.at(step, Forward, &acts);
+                    all.push(Trouble { probe: Some(Retry), ..unknown });
                 }
                 let cancelled = Trouble::named(format!("{name}, then cancelled"));
                 all.push(cancelled.at(step, Forward, &acts).cancelled(Moment::During(step)));
@@ -111,7 +127,12 @@ fn troubles(definition: &Definition, step: usize) -> Vec<Trouble> {
         }
         Work::Facts { .. } | Work::Obligation => {}
     }
-    if definition.steps()[step].compensation.is_some() {
+    let undone = definition.steps()[step].compensation.is_some();
+    if undone && definition.steps()[step].is_command() {
+        let trouble = Trouble::named("never arrives, which its compensation does not remember");
+        all.push(trouble.at(step, Forward, &never(LoseMessage)).at(step, Compensate, &[Forget]));
+    }
+    if undone {
         for (name, acts) in [
             ("refused", vec![Refuse]),
             ("rejected, then heals", vec![Reject, Reject, Succeed]),
@@ -124,8 +145,8 @@ fn troubles(definition: &Definition, step: usize) -> Vec<Trouble> {
             // It is undone because somebody cancels, or because some other step is rejected.
             for other in 0..definition.steps().len() {
                 let named = |why: &str| {
-                    let other = &definition.steps()[other].name;
-                    let trouble = Trouble::named(format!("compensation {name}, {why} {other}"));
+                    let trouble = Trouble::named(format!("compensation {name}"));
+                    let trouble = trouble.because(why, &definition.steps()[other].name);
                     trouble.at(step, Compensate, &acts)
                 };
                 all.push(named("cancelled after").cancelled(Moment::After(other)));
@@ -140,8 +161,17 @@ fn troubles(definition: &Definition, step: usize) -> Vec<Trouble> {
     all
 }
 
-/// Runs one cell; gives where the saga stood after the world had healed.
-fn meet(definition: &Definition, trouble: &Trouble) -> Result<(Status, bool), String> {
+/// What became of one cell.
+struct End {
+    /// Where the saga stood after the world had healed, and whether somebody was called.
+    stood: (Status, bool),
+    /// Whether the trouble came about at all: an act was played at each place for which one was
+    /// planned, somebody cancelled, a probe was asked.
+    met: bool,
+}
+
+fn meet(definition: &Definition, trouble: &Trouble) -> Result<End, String> {
+    let (mut probed, mut overtaken) = (false, false);
     let mut world = World::new(definition);
     let mut plan = trouble.plan.clone();
     let mut cancel = trouble.cancel;
@@ -160,6 +190,8 @@ fn meet(definition: &Definition, trouble: &Trouble) -> Result<(Status, bool), St
             }
             continue;
         }
+        overtaken |= world.wire.len() > 1;
+        probed |= matches!(world.wire[0], Message::Probe { .. });
         let place = if trouble.reversed { world.wire.len() - 1 } else { 0 };
         let act = match &world.wire[place] {
             Message::Command { step, direction, .. } => {
@@ -175,8 +207,17 @@ fn meet(definition: &Definition, trouble: &Trouble) -> Result<(Status, bool), St
         };
         world.deliver(place, act)?;
     }
+    let failing = trouble.failing_fact.and_then(|step| match &definition.steps()[step].work {
+        Work::Facts { fails_on, .. } => fails_on.as_deref(),
+        _ => None,
+    });
+    let met = trouble.plan.iter().all(|(place, acts)| plan[place].len() < acts.len())
+        && cancel.is_none()
+        && (trouble.probe.is_none() || probed)
+        && (!trouble.reversed || overtaken)
+        && failing.is_none_or(|fact| world.saga.facts.iter().any(|seen| *seen.kind == *fact));
     world.heal()?;
-    Ok((world.saga.status, !world.saga.attention.is_empty()))
+    Ok(End { stood: (world.saga.status, !world.saga.attention.is_empty()), met })
 }
 
 fn has_come(world: &World<'_>, moment: Moment) -> bool {
@@ -214,26 +255,24 @@ fn let_time_pass(world: &mut World<'_>, trouble: &Trouble) -> Result<bool, Strin
 fn every_trouble_at_every_step_of_every_definition() {
     let mut ends: BTreeMap<(&str, bool), usize> = BTreeMap::new();
     let mut broken = Vec::new();
+    let mut met: BTreeMap<String, bool> = BTreeMap::new();
     for definition in definitions() {
         for step in 0..definition.steps().len() {
             for trouble in troubles(&definition, step) {
+                let place = format!("{} {}", definition.name(), definition.steps()[step].name);
                 match meet(&definition, &trouble) {
-                    Ok((status, attention)) => {
+                    Ok(End { stood: (status, attention), met: bit }) => {
                         *ends.entry((status.as_str(), attention)).or_default() += 1;
+                        *met.entry(format!("{place}: {}", trouble.kind)).or_default() |= bit;
                     }
-                    Err(why) => {
-                        let step = &definition.steps()[step].name;
-                        broken.push(format!(
-                            "{} {step}: {}\n{why}",
-                            definition.name(),
-                            trouble.name
-                        ));
-                    }
+                    Err(why) => broken.push(format!("{place}: {}\n{why}", trouble.name)),
                 }
             }
         }
     }
     assert!(broken.is_empty(), "{} cells broke a rule; the first:\n{}", broken.len(), broken[0]);
+    let missed: Vec<&String> = met.iter().filter(|(_, met)| !**met).map(|(kind, _)| kind).collect();
+    assert!(missed.is_empty(), "no cell of these met its trouble: {missed:#?}");
     println!("cells by (status, attention): {ends:?}");
     for end in
         [("completed", false), ("compensated", false), ("compensating", true), ("running", true)]
@@ -252,7 +291,9 @@ fn the_ends_that_the_business_counts_on() {
             let index = |name: &str| definition.step_named(name).unwrap();
             let mut trouble = Trouble::named(step).at(index(step), direction, acts);
             trouble.cancel = cancel.map(|name| Moment::After(index(name)));
-            meet(definition, &trouble).unwrap()
+            let End { stood, met } = meet(definition, &trouble).unwrap();
+            assert!(met, "{step}: the trouble was not met");
+            stood
         };
     use Direction::{Compensate, Forward};
     let order = find("order-fulfilment");

@@ -133,6 +133,11 @@ pub(super) fn read(
         let mut when = Vec::new();
         for line in &test.when {
             match reader.when(&line.value) {
+                Ok(When::Pass(_)) if when.iter().any(|w| matches!(w, When::Pass(_))) => {
+                    let help = "a test looks at the saga once: keep the longer span";
+                    let message = format!("'{}' is the second such line", line.value);
+                    told(line, Trouble::new(message, help));
+                }
                 Ok(parsed) => when.push(parsed),
                 Err(trouble) => told(line, trouble),
             }
@@ -197,6 +202,10 @@ impl Reader<'_> {
                 let step = self.step(step)?;
                 let (answer, once) = answered(line, answer)?;
                 self.suits(line, step, &answer)?;
+                if once && matches!(self.definition.steps()[step].work, Work::Facts { .. }) {
+                    let help = "each wait of a step gets one fact: leave 'once' away";
+                    return Err(Trouble::new(format!("'{line}' cannot be meant"), help));
+                }
                 Ok(When::Step { step, answer, once })
             }
             _ => Err(Trouble::new(format!("'{line}' is not understood"), WHEN_HELP)),

@@ -231,7 +231,7 @@ impl<'a> Stage<'a> {
         if let Some(Some(state)) = answer {
             let name = &self.definition.steps()[step].name;
             let command = CommandId::of(self.saga.id, name, Direction::Forward, generation);
-            self.foresee(ANSWER_TIME, Input::Probed { command, state, data: None });
+            self.foresee(ANSWER_TIME, Input::Probed { command, from: None, state, data: None });
         }
     }
 
@@ -253,13 +253,15 @@ impl<'a> Stage<'a> {
             Moment::During(step) => begun(&saga, step) && !begun(before, step),
             Moment::After(step) => done(&saga, step) && !done(before, step),
         };
-        for when in self.script.clone() {
+        let comes = |when: &When| matches!(when, When::Fact { moment, .. } | When::Cancel { moment } if due(moment));
+        // Each comes about once, also where its moment comes again because a step is redone.
+        let (now, later) = std::mem::take(&mut self.script).into_iter().partition(comes);
+        self.script = later;
+        let now: Vec<When> = now;
+        for when in now {
             match when {
-                When::Fact { kind, moment } if due(&moment) => {
-                    self.foresee_fact(Millis(1), &kind, None);
-                }
-                When::Cancel { moment } if due(&moment) => self.foresee(Millis(1), Input::Cancel),
-                _ => {}
+                When::Fact { kind, .. } => self.foresee_fact(Millis(1), &kind, None),
+                _ => self.foresee(Millis(1), Input::Cancel),
             }
         }
     }

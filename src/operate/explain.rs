@@ -123,7 +123,7 @@ fn told(definition: &Definition, cause: &Cause) -> String {
         Cause::Cancel => "it was cancelled".to_owned(),
         Cause::Rejected { step, code } => format!("{} was rejected: {code}", name(step)),
         Cause::InDoubt { step } => {
-            format!("{} is in doubt: no answer within its give-up time", name(step))
+            format!("{} is in doubt: no final answer within its give-up time", name(step))
         }
     }
 }
@@ -132,9 +132,7 @@ fn view(definition: &Definition, saga: &Saga, index: usize) -> StepView {
     let step = &definition.steps()[index];
     let StepState { phase, since, data, .. } = &saga.steps[index];
     let direction = match phase {
-        Phase::Undoing { .. } | Phase::Undone { .. } | Phase::Refused { .. } => {
-            Direction::Compensate
-        }
+        Phase::Undoing { .. } | Phase::Undone | Phase::Refused { .. } => Direction::Compensate,
         _ => Direction::Forward,
     };
     let command = step.command(direction);
@@ -181,7 +179,7 @@ fn awaited(definition: &Definition, saga: &Saga, index: usize) -> Option<String>
         Phase::Refused { code } => {
             Some(format!("an operator: undoing {} was refused, {code}", step.name))
         }
-        Phase::Idle | Phase::Done | Phase::Undone { .. } | Phase::Failed { .. } => None,
+        Phase::Idle | Phase::Done | Phase::Undone | Phase::Failed { .. } => None,
     }
 }
 

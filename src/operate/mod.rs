@@ -25,6 +25,8 @@ pub enum OperateError {
     SeveralTenants { order: String, tenants: String },
     #[error("definition {name} version {version} is not published, or cannot be read")]
     UnknownDefinition { name: String, version: u32 },
+    #[error("the saga of order '{0}' does not fit its definition: its row is damaged")]
+    Unreadable(String),
     #[error("the saga changed under every attempt; try again")]
     Busy,
     #[error(transparent)]
@@ -67,8 +69,11 @@ fn definition_of(
     stored: &Stored,
 ) -> Result<Arc<LoadedDefinition>, OperateError> {
     let (name, version) = (&stored.order.definition, stored.order.definition_version);
-    catalog
-        .get(name, version)
-        .cloned()
-        .ok_or_else(|| OperateError::UnknownDefinition { name: name.clone(), version })
+    let Some(loaded) = catalog.get(name, version) else {
+        return Err(OperateError::UnknownDefinition { name: name.clone(), version });
+    };
+    if !stored.saga.fits(&loaded.definition) {
+        return Err(OperateError::Unreadable(stored.order.order_id.clone()));
+    }
+    Ok(loaded.clone())
 }

@@ -68,7 +68,7 @@ impl Sent {
             Effect::Probe { step, generation } => (*step, Direction::Forward, *generation),
             _ => return,
         };
-        let step = &definition.steps()[step];
+        let Some(step) = definition.steps().get(step) else { return };
         let id = CommandId::of(saga, &step.name, direction, generation);
         if let Some((_, command)) = step.command(direction)
             && !self.0.iter().any(|(known, _)| *known == id)
@@ -110,11 +110,13 @@ fn happened(input: &Input, sent: &Sent) -> String {
 }
 
 fn told(definition: &Definition, effect: &Effect) -> String {
-    let name = |step: usize| definition.steps()[step].name.as_str();
+    let step_at = |step: usize| definition.steps().get(step);
+    let name = |step: usize| step_at(step).map_or("an unknown step", |step| &step.name);
     let about = |step: &Option<usize>| step.map_or("the saga", name).to_owned();
     match effect {
         Effect::Send { step, direction, attempt, .. } => {
-            let command = definition.steps()[*step].command(*direction).map_or("?", |(_, c)| c);
+            let command = step_at(*step).and_then(|step| step.command(*direction));
+            let command = command.map_or("an unknown command", |(_, command)| command);
             match attempt {
                 1 => format!("sent {command}"),
                 _ => format!("sent {command} again (attempt {attempt})"),

@@ -4,6 +4,7 @@ use super::turn::Turn;
 use super::{CancelState, Cause, Ignored, Status, Verdict, WhyRefused};
 
 pub(super) fn cancel(turn: &mut Turn<'_>) -> Verdict {
+    // A repeated request cannot be told from a second one; its answer stands in the saga.
     if turn.saga.cancel != CancelState::None {
         return Verdict::Ignored(Ignored::Duplicate);
     }

@@ -2,9 +2,14 @@
 
 use super::turn::Turn;
 use super::{
-    AttentionCode, Cause, Direction, Effect, Forward, Ignored, Origin, Phase, Time, Verdict, Wait,
-    Work,
+    AttentionCode, Cause, Direction, Effect, Forward, Ignored, Millis, Origin, Phase, Time,
+    Verdict, Wait, Work,
 };
+
+/// A clock that is looked at later than this after it was due shows that nobody was there to
+/// look, and that answers may be waiting unread. Far more than a busy worker ever lags behind,
+/// and less than it takes to call a participant silent.
+const AWAY: Millis = Millis::MINUTE;
 
 pub(super) fn clock(turn: &mut Turn<'_>) -> Verdict {
     let due = |turn: &Turn<'_>, at: Option<Time>| at.is_some_and(|at| at <= turn.now);
@@ -30,14 +35,27 @@ pub(super) fn clock(turn: &mut Turn<'_>) -> Verdict {
 
 type Due = fn(&Turn<'_>, Option<Time>) -> bool;
 
+/// Time in which nobody looked does not count against a participant: its give-up time ends later
+/// by as much as we were away, from now if it has passed, though by no more than itself; and what
+/// was sent is sent once more at once.
+fn allow_for_absence(turn: &Turn<'_>, wait: &mut Wait, give_up: Millis) {
+    let away = wait.next().map_or(Millis(0), |due| turn.now - due);
+    if let (Some(at), true) = (wait.give_up_at, away > AWAY) {
+        wait.give_up_at = Some(at.max(turn.now) + away.min(give_up));
+        wait.resend_at = Some(turn.now);
+    }
+}
+
 fn command_clocks(turn: &mut Turn<'_>, step: usize, mut wait: Wait, due: Due) {
+    let Work::Command { give_up, .. } = turn.step(step).work else { return };
     let asking = matches!(turn.phase(step), Phase::Asking(_));
+    allow_for_absence(turn, &mut wait, give_up);
     if due(turn, wait.deadline_at) {
         wait.deadline_at = None;
         turn.raise(Some(step), AttentionCode::DeadlinePassed, Origin::Clock);
     }
     if due(turn, wait.give_up_at) {
-        return give_up(turn, step, wait, asking);
+        return in_doubt(turn, step, wait, asking);
     }
     let resends = due(turn, wait.resend_at);
     if resends {
@@ -57,7 +75,7 @@ fn command_clocks(turn: &mut Turn<'_>, step: usize, mut wait: Wait, due: Due) {
 }
 
 /// No answer within the give-up time: the step is in doubt, it may have happened.
-fn give_up(turn: &mut Turn<'_>, step: usize, mut wait: Wait, asked: bool) {
+fn in_doubt(turn: &mut Turn<'_>, step: usize, mut wait: Wait, asked: bool) {
     let Work::Command { give_up, probe: can_probe, .. } = turn.step(step).work else { return };
     wait.give_up_at = None;
     if forward_only(turn, step) {
@@ -93,6 +111,8 @@ fn compensation_clocks(
     (forward, renew): (Forward, bool),
     due: Due,
 ) {
+    let Some(undo) = &turn.step(step).compensation else { return };
+    allow_for_absence(turn, &mut wait, undo.give_up);
     if due(turn, wait.give_up_at) {
         wait.give_up_at = None;
         turn.raise(Some(step), AttentionCode::CompensationStuck, Origin::Clock);

@@ -92,9 +92,8 @@ impl Turn<'_> {
         }
     }
 
-    /// All is undone, yet a pivot's fact is in: it may have come when nothing was left that
-    /// could be refused, so that no answer has told of it.
-    fn notice_crossed_pivot(&mut self) {
+    /// What leads to a pivot was undone, yet the pivot's fact is in: an operator is called, once.
+    pub fn notice_crossed_pivot(&mut self) {
         let code = AttentionCode::GoodsAndMoneyDisagree;
         let told = self.saga.attention.iter().any(|attention| attention.code == code);
         let pivot = self.definition.pivots().iter().find(|pivot| {
@@ -114,15 +113,19 @@ impl Turn<'_> {
         self.send(step, Direction::Compensate, 1);
     }
 
-    /// A compensation was answered: it is undone, or there was nothing to undo.
+    /// A compensation was answered: it is undone, or there was nothing to undo. Not `settled`
+    /// where the command was never answered either.
     pub fn undone(&mut self, step: usize, settled: bool) {
-        self.enter(step, Phase::Undone { settled });
+        self.enter(step, Phase::Undone);
         self.clear(step);
+        if !settled {
+            let state = &mut self.saga.steps[step];
+            state.unsettled.push(state.generation);
+        }
         match self.saga.status {
             Status::Compensating => {
                 if self.pivot_fact_seen() && self.leads_to_pivot(step) {
-                    let code = AttentionCode::GoodsAndMoneyDisagree;
-                    self.raise(Some(step), code, Origin::Decision);
+                    self.notice_crossed_pivot();
                 }
                 self.settle();
             }
@@ -142,33 +145,42 @@ impl Turn<'_> {
     /// A compensation was refused as too late.
     pub fn refused(&mut self, step: usize, code: Box<str>) {
         self.clear(step);
-        let mut ahead = self.clone();
-        ahead.enter(step, Phase::Done);
-        ahead.resume();
-        // What would turn the saga back again at once is a business failure: an operator's, or
-        // a participant that keeps refusing would send the saga to and fro for ever.
-        let goes_on = ahead.saga.status != Status::Compensating && ahead.saga.cause.is_none();
-        let stands = match self.saga.status {
-            Status::Running => true,
-            Status::Compensating => {
-                goes_on && (self.saga.cause == Some(Cause::Cancel) || self.pivot_can_follow(step))
-            }
-            _ => false,
-        };
-        if stands {
-            *self = ahead;
-        } else {
-            self.enter(step, Phase::Refused { code });
+        self.enter(step, Phase::Refused { code });
+        if !self.go_on_after_all() {
             self.raise(Some(step), AttentionCode::CompensationRefused, Origin::Decision);
         }
     }
 
-    /// Whether the pivot's fact is in and, once this step stands, all before that pivot stands,
-    /// so that going forward leads past it at once, whatever turned the saga back.
-    fn pivot_can_follow(&self, step: usize) -> bool {
-        let mut stands =
-            self.steps_in(|phase| matches!(phase, Phase::Done | Phase::Refused { .. }));
-        stands.insert(step);
+    /// Goes forward again if what was refused may stand: after a cancel request, or once the
+    /// pivot's fact is in, whichever of the two came first. Whether it did.
+    pub fn go_on_after_all(&mut self) -> bool {
+        let refused = !self.steps_in(|phase| matches!(phase, Phase::Refused { .. })).is_empty();
+        let wanted = match self.saga.status {
+            Status::Running => true,
+            Status::Compensating => {
+                self.saga.cause == Some(Cause::Cancel) || self.pivot_can_follow()
+            }
+            _ => false,
+        };
+        if !refused || !wanted {
+            return false;
+        }
+        let mut ahead = self.clone();
+        ahead.resume();
+        // What would turn the saga back again at once is a business failure: an operator's, or
+        // a participant that keeps refusing would send the saga to and fro for ever.
+        let turns_back = ahead.saga.status == Status::Compensating || ahead.saga.cause.is_some();
+        let goes_on = self.saga.status == Status::Running || !turns_back;
+        if goes_on {
+            *self = ahead;
+        }
+        goes_on
+    }
+
+    /// Whether the pivot's fact is in and all before that pivot stands, so that going forward
+    /// leads past it at once, whatever turned the saga back.
+    fn pivot_can_follow(&self) -> bool {
+        let stands = self.steps_in(|phase| matches!(phase, Phase::Done | Phase::Refused { .. }));
         let mut pivots = self.definition.pivots().iter();
         pivots.any(|pivot| {
             self.fact_completes(pivot) && self.definition.ancestors(pivot).is_subset_of(stands)
@@ -181,8 +193,11 @@ impl Turn<'_> {
         facts.any(|fact| self.step(step).completes_on(&fact.kind))
     }
 
-    /// The step stands, so the order goes on after all. Steps undone meanwhile run again.
+    /// What was refused stands, so the order goes on after all. Steps undone meanwhile run again.
     fn resume(&mut self) {
+        for step in self.steps_in(|phase| matches!(phase, Phase::Refused { .. })).iter() {
+            self.enter(step, Phase::Done);
+        }
         if self.saga.status == Status::Compensating {
             self.saga.status = Status::Running;
             let cause = self.saga.cause.take();
@@ -191,7 +206,7 @@ impl Turn<'_> {
             }
             for step in 0..self.saga.steps.len() {
                 match self.phase(step) {
-                    Phase::Undone { .. } => self.reopen(step),
+                    Phase::Undone => self.reopen(step),
                     // A fact failed it, and another says that it was done after all.
                     Phase::Failed { .. } if self.fact_completes(step) => {
                         self.enter(step, Phase::Idle);
@@ -201,8 +216,6 @@ impl Turn<'_> {
                         self.enter(step, Phase::Sent(wait));
                         self.send(step, Direction::Forward, 1);
                     }
-                    // Refused earlier, for a reason that no longer holds: it stands as well.
-                    Phase::Refused { .. } => self.enter(step, Phase::Done),
                     _ => {}
                 }
             }

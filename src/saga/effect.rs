@@ -55,6 +55,8 @@ pub enum Refusal {
     UnknownCommand,
     /// The reply comes from another participant than the one that was asked.
     WrongParticipant,
+    /// The saga cannot be one of this definition: its row is damaged.
+    UnreadableSaga,
 }
 
 impl Refusal {
@@ -64,6 +66,7 @@ impl Refusal {
             Refusal::UnknownSaga => "unknown-saga",
             Refusal::UnknownCommand => "unknown-command",
             Refusal::WrongParticipant => "wrong-participant",
+            Refusal::UnreadableSaga => "unreadable-saga",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Something happened in the world: a courier's scan, a warehouse's note.
 
 use super::turn::Turn;
-use super::{AttentionCode, Fact, FactSeen, Ignored, Origin, Phase, Status, Verdict};
+use super::{AttentionCode, Fact, FactSeen, Ignored, Origin, Phase, Status, Verdict, Work};
 
 pub(super) fn fact(turn: &mut Turn<'_>, seen: &FactSeen) -> Verdict {
     if !turn.definition.steps().iter().any(|step| step.facts().any(|kind| kind == &*seen.kind)) {
@@ -20,17 +20,16 @@ pub(super) fn fact(turn: &mut Turn<'_>, seen: &FactSeen) -> Verdict {
     let fact = Fact { kind: seen.kind.clone(), event: seen.event, at: turn.now, early };
     turn.saga.facts.push(fact);
     if early {
-        let step = awaiting_step(turn, &seen.kind);
-        turn.raise(step, AttentionCode::EarlyFact, Origin::Decision);
+        turn.call_early(&seen.kind);
         return Verdict::Applied;
     }
     match turn.saga.status {
         Status::Running => apply(turn, &seen.kind),
-        Status::Compensating => {} // kept: the answer to the open compensation decides
-        Status::Compensated if turn.pivot_fact_seen() => {
-            let step = awaiting_step(turn, &seen.kind);
-            turn.raise(step, AttentionCode::GoodsAndMoneyDisagree, Origin::Decision);
+        // Kept: the answer to the open compensation decides. It may be in already, and refuse.
+        Status::Compensating => {
+            turn.go_on_after_all();
         }
+        Status::Compensated if turn.pivot_fact_seen() => turn.notice_crossed_pivot(),
         _ => return Verdict::Ignored(Ignored::Stale),
     }
     Verdict::Applied
@@ -55,7 +54,7 @@ fn apply(turn: &mut Turn<'_>, kind: &str) {
 /// A fact that belongs behind a pivot cannot be true before that pivot was even possible: a
 /// parcel that nobody dispatched was not delivered. Money must not move on such a word.
 fn comes_early(turn: &Turn<'_>, kind: &str) -> bool {
-    if turn.saga.status != Status::Running {
+    if !matches!(turn.saga.status, Status::Running | Status::Compensating) {
         return false;
     }
     // A step that waits for it by now shows that its time has come.
@@ -63,19 +62,52 @@ fn comes_early(turn: &Turn<'_>, kind: &str) -> bool {
     if waiting.iter().any(|step| turn.step(step).facts().any(|fact| fact == kind)) {
         return false;
     }
-    let done = turn.steps_in(|phase| *phase == Phase::Done);
-    let impossible = |pivot: usize| !turn.definition.ancestors(pivot).is_subset_of(done);
+    let pivots = turn.definition.pivots();
     (0..turn.saga.steps.len()).any(|step| {
+        let mut before = turn.definition.ancestors(step).iter();
         turn.step(step).facts().any(|fact| fact == kind)
-            && turn
-                .definition
-                .ancestors(step)
-                .iter()
-                .any(|before| turn.definition.pivots().contains(before) && impossible(before))
+            && before.any(|before| pivots.contains(before) && !may_be_done(turn, before))
     })
 }
 
-/// The last step that waits for this fact: the one that would believe it.
-fn awaiting_step(turn: &Turn<'_>, kind: &str) -> Option<usize> {
-    (0..turn.saga.steps.len()).rev().find(|step| turn.step(*step).facts().any(|fact| fact == kind))
+/// Whether a pivot may be done by now: it is under way, and all that leads to it is done, or was
+/// sent before the saga turned back.
+fn may_be_done(turn: &Turn<'_>, pivot: usize) -> bool {
+    let sent = |step: usize| turn.saga.steps[step].generation > 0;
+    let turned_back = turn.saga.status == Status::Compensating;
+    let mut before = turn.definition.ancestors(pivot).iter();
+    (!turn.step(pivot).is_command() || sent(pivot))
+        && before.all(|step| match turn.step(step).work {
+            Work::Obligation => true,
+            Work::Command { .. } if turned_back => sent(step),
+            _ => *turn.phase(step) == Phase::Done,
+        })
+}
+
+impl Turn<'_> {
+    /// A command is done again: what was seen behind it tells of what it did before. Such facts
+    /// count no more, and the waits that they completed begin anew; a pivot is never taken back.
+    pub fn set_facts_aside(&mut self, command: usize) {
+        for step in self.definition.witnesses(command).iter() {
+            if *self.phase(step) == Phase::Done && !self.step(step).pivot {
+                self.enter(step, Phase::Idle);
+            }
+            for fact in 0..self.saga.facts.len() {
+                let Fact { kind, early, .. } = &mut self.saga.facts[fact];
+                if !*early && self.definition.steps()[step].facts().any(|known| known == &**kind) {
+                    *early = true;
+                    let kind = kind.clone();
+                    self.call_early(&kind);
+                }
+            }
+        }
+    }
+
+    /// Calls an operator to the last step that waits for a fact which does not count: the one
+    /// that would believe it.
+    fn call_early(&mut self, kind: &str) {
+        let cares = |step: &usize| self.step(*step).facts().any(|fact| fact == kind);
+        let step = (0..self.saga.steps.len()).rev().find(cares);
+        self.raise(step, AttentionCode::EarlyFact, Origin::Decision);
+    }
 }

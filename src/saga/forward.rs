@@ -18,7 +18,9 @@ impl Turn<'_> {
         loop {
             let done = self.steps_in(|phase| *phase == Phase::Done);
             let idle = self.steps_in(|phase| *phase == Phase::Idle);
-            let ready = idle.iter().filter(|step| self.step(*step).after.is_subset_of(done));
+            // All that it depends on, directly or not: what leads to it may be done again.
+            let ready =
+                idle.iter().filter(|step| self.definition.ancestors(*step).is_subset_of(done));
             let precedence = |step: &usize| match self.step(*step) {
                 step if step.is_command() => 2,
                 step => u8::from(!step.pivot),
@@ -49,6 +51,9 @@ impl Turn<'_> {
                 let wait = self.first_wait(step, Direction::Forward);
                 self.enter(step, Phase::Sent(wait));
                 self.send(step, Direction::Forward, 1);
+                if self.saga.steps[step].generation > 1 {
+                    self.set_facts_aside(step);
+                }
             }
             Work::Facts { .. } => {
                 let deadline_at = state::after(self.now, self.step(step).deadline);

@@ -10,7 +10,13 @@ pub enum Input {
     /// A participant answered a command.
     Reply(Reply),
     /// A participant answered a probe: was this command applied?
-    Probed { command: CommandId, state: ProbeState, data: Option<Box<str>> },
+    Probed {
+        command: CommandId,
+        /// The participant that says so, where the message tells.
+        from: Option<Box<str>>,
+        state: ProbeState,
+        data: Option<Box<str>>,
+    },
     /// Something happened in the world, such as a courier's scan.
     Fact(FactSeen),
     /// Time has passed; whatever is due by now happens.

@@ -15,6 +15,7 @@ mod cancel;
 mod clock;
 mod compensate;
 mod definition;
+mod draft;
 mod effect;
 mod fact;
 mod forward;
@@ -28,9 +29,8 @@ mod time;
 mod turn;
 
 pub use compensate::owed;
-pub use definition::{
-    Backoff, Compensation, Definition, Draft, Flaw, FlawKind, MAX_STEPS, Step, StepSet, Work,
-};
+pub use definition::{Backoff, Compensation, Definition, MAX_STEPS, Step, StepSet, Work};
+pub use draft::{Draft, Flaw, FlawKind};
 pub use effect::{Announcement, Effect, Ignored, Refusal, Transition, Verdict, WhyRefused};
 pub use identity::{CommandId, Direction, EventId, SagaId};
 pub use input::{FactSeen, Input, Outcome, ProbeState, Reply};
@@ -52,13 +52,16 @@ use turn::Turn;
 #[must_use]
 pub fn decide(definition: &Definition, saga: &Saga, input: &Input, now: Time) -> Transition {
     let mut turn = Turn::new(definition, saga, now);
+    if !saga.fits(definition) {
+        return turn.finish(saga, Verdict::Refused(Refusal::UnreadableSaga));
+    }
     let verdict = match (saga.status, input) {
         (Status::Created, Input::Start) => start::start(&mut turn),
         (Status::Created, _) => Verdict::Refused(Refusal::UnknownSaga),
         (_, Input::Start) => Verdict::Ignored(Ignored::Duplicate),
         (_, Input::Reply(reply)) => reply::reply(&mut turn, reply),
-        (_, Input::Probed { command, state, data }) => {
-            probe::probed(&mut turn, *command, *state, data.as_deref())
+        (_, Input::Probed { command, from, state, data }) => {
+            probe::probed(&mut turn, (*command, from.as_deref()), *state, data.as_deref())
         }
         (_, Input::Fact(fact)) => fact::fact(&mut turn, fact),
         (_, Input::Clock) => clock::clock(&mut turn),

@@ -1,17 +1,18 @@
 //! A participant answered a probe: what became of a command that is in doubt.
 
-use super::reply::find;
+use super::reply::answered;
 use super::turn::Turn;
-use super::{Cause, CommandId, Direction, Ignored, Phase, ProbeState, Refusal, Verdict};
+use super::{Cause, CommandId, Direction, Ignored, Phase, ProbeState, Verdict};
 
 pub(super) fn probed(
     turn: &mut Turn<'_>,
-    command: CommandId,
+    (command, from): (CommandId, Option<&str>),
     state: ProbeState,
     data: Option<&str>,
 ) -> Verdict {
-    let Some(sent) = find(turn, command) else {
-        return Verdict::Refused(Refusal::UnknownCommand);
+    let sent = match answered(turn, command, from) {
+        Ok(sent) => sent,
+        Err(refusal) => return Verdict::Refused(refusal),
     };
     let asking = matches!(turn.phase(sent.step), Phase::Asking(_));
     if !asking || !sent.newest || sent.direction != Direction::Forward {

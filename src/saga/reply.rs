@@ -10,31 +10,50 @@ use super::{
 pub(super) struct Sent {
     pub step: usize,
     pub direction: Direction,
+    pub generation: u16,
     /// No newer one has been started since.
     pub newest: bool,
 }
 
 pub(super) fn reply(turn: &mut Turn<'_>, reply: &Reply) -> Verdict {
-    let Some(sent) = find(turn, reply.command) else {
-        return Verdict::Refused(Refusal::UnknownCommand);
+    let sent = match answered(turn, reply.command, reply.from.as_deref()) {
+        Ok(sent) => sent,
+        Err(refusal) => return Verdict::Refused(refusal),
     };
-    let asked = turn.step(sent.step).command(sent.direction).map(|(participant, _)| participant);
-    if reply.from.is_some() && reply.from.as_deref() != asked {
-        return Verdict::Refused(Refusal::WrongParticipant);
-    }
-    if !sent.newest {
-        // A command of an earlier generation was settled before the newer one began.
-        return Verdict::Ignored(Ignored::Stale);
-    }
     match sent.direction {
+        Direction::Forward if reply.outcome == Outcome::Success && is_unsettled(turn, &sent) => {
+            turn.saga.steps[sent.step].unsettled.retain(|run| *run != sent.generation);
+            late_success(turn, sent.step);
+            Verdict::Applied
+        }
+        // What was settled before a newer generation began stays settled.
+        _ if !sent.newest => Verdict::Ignored(Ignored::Stale),
         Direction::Forward => forward(turn, sent.step, reply),
         Direction::Compensate => compensation(turn, sent.step, reply),
     }
 }
 
+fn is_unsettled(turn: &Turn<'_>, sent: &Sent) -> bool {
+    turn.saga.steps[sent.step].unsettled.contains(&sent.generation)
+}
+
+/// The command that an answer is for, if it comes from the participant that got it.
+pub(super) fn answered(
+    turn: &Turn<'_>,
+    command: CommandId,
+    from: Option<&str>,
+) -> Result<Sent, Refusal> {
+    let sent = find(turn, command).ok_or(Refusal::UnknownCommand)?;
+    let asked = turn.step(sent.step).command(sent.direction).map(|(participant, _)| participant);
+    if from.is_some() && from != asked {
+        return Err(Refusal::WrongParticipant);
+    }
+    Ok(sent)
+}
+
 /// Which of the commands this saga ever sent has this id. Ids are hashes, so the candidates
 /// are computed; those that are out now come first because almost every reply is for them.
-pub(super) fn find(turn: &Turn<'_>, command: CommandId) -> Option<Sent> {
+fn find(turn: &Turn<'_>, command: CommandId) -> Option<Sent> {
     let is_out =
         |phase: &Phase| matches!(phase, Phase::Sent(_) | Phase::Asking(_) | Phase::Undoing { .. });
     let out = turn.steps_in(is_out);
@@ -46,7 +65,8 @@ pub(super) fn find(turn: &Turn<'_>, command: CommandId) -> Option<Sent> {
             let name = &turn.step(step).name;
             let matches = |g: &u16| CommandId::of(turn.saga.id, name, direction, *g) == command;
             if let Some(generation) = (1..=newest).rev().find(matches) {
-                return Some(Sent { step, direction, newest: generation == newest });
+                let newest = generation == newest;
+                return Some(Sent { step, direction, generation, newest });
             }
         }
     }
@@ -89,7 +109,6 @@ fn forward(turn: &mut Turn<'_>, step: usize, reply: &Reply) -> Verdict {
                 Phase::Undoing { wait, forward: Forward::DoneLate, renew };
             turn.effects.push(Effect::LateSuccess { step });
         }
-        (Phase::Undone { settled: false }, Outcome::Success) => late_success(turn, step),
         (Phase::Done, Outcome::Success) => return Verdict::Ignored(Ignored::Duplicate),
         (Phase::Failed { .. }, Outcome::Rejected { .. }) => {
             return Verdict::Ignored(Ignored::Duplicate);
@@ -108,15 +127,21 @@ fn succeed_after_all(turn: &mut Turn<'_>, step: usize, reply: &Reply) -> Verdict
     } else if turn.step(step).compensation.is_some() {
         late_success(turn, step);
     } else {
-        return Verdict::Ignored(Ignored::Stale);
+        // A pivot: it cannot be undone, while all that led to it is.
+        turn.raise(Some(step), AttentionCode::GoodsAndMoneyDisagree, Origin::Decision);
     }
     Verdict::Applied
 }
 
 /// The step was applied after we had settled that it was not: undo it, under a new id. If the
-/// saga has ended, it stays ended, and the attention shows that something is still owed.
+/// saga has ended, it stays ended, and the attention shows that something is still owed. If it
+/// has resumed, the step is done anew, and only an operator can undo the one run of the two.
 fn late_success(turn: &mut Turn<'_>, step: usize) {
     turn.effects.push(Effect::LateSuccess { step });
+    if !matches!(turn.phase(step), Phase::Undone | Phase::Failed { .. }) {
+        turn.raise(Some(step), AttentionCode::LateSuccess, Origin::Decision);
+        return;
+    }
     turn.undo(step, Forward::Done);
     if turn.saga.status.is_final() {
         turn.raise(Some(step), AttentionCode::LateSuccess, Origin::Clock);
@@ -126,7 +151,7 @@ fn late_success(turn: &mut Turn<'_>, step: usize) {
 fn compensation(turn: &mut Turn<'_>, step: usize, reply: &Reply) -> Verdict {
     let (wait, forward, refused) = match turn.phase(step) {
         Phase::Undoing { wait, forward, renew } => (*wait, *forward, *renew),
-        Phase::Undone { .. } => return Verdict::Ignored(Ignored::Duplicate),
+        Phase::Undone => return Verdict::Ignored(Ignored::Duplicate),
         _ => return Verdict::Ignored(Ignored::Stale),
     };
     match &reply.outcome {

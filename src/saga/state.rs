@@ -36,6 +36,18 @@ impl Saga {
         }
     }
 
+    /// Whether this can be a saga of that definition: every step it speaks of is there.
+    #[must_use]
+    pub fn fits(&self, definition: &Definition) -> bool {
+        let count = definition.steps().len();
+        let blamed = match &self.cause {
+            Some(Cause::Rejected { step, .. } | Cause::InDoubt { step }) => Some(*step),
+            Some(Cause::Cancel) | None => None,
+        };
+        let mut named = self.attention.iter().filter_map(|a| a.step).chain(blamed);
+        self.steps.len() == count && named.all(|step| step < count)
+    }
+
     /// The earliest clock of any step: when [`super::Input::Clock`] is next of use.
     #[must_use]
     pub fn next_clock(&self) -> Option<Time> {
@@ -89,7 +101,7 @@ pub enum Cause {
         step: usize,
         code: Box<str>,
     },
-    /// No answer within the give-up time.
+    /// No final answer within the give-up time.
     InDoubt {
         step: usize,
     },
@@ -114,6 +126,9 @@ pub struct StepState {
     pub generation: u16,
     /// How often its compensation was started, each with an id of its own.
     pub undo: u16,
+    /// The generations that were never answered and whose compensation found nothing: each may
+    /// still be applied late.
+    pub unsettled: Vec<u16>,
     /// What the participant's success handed to later steps (JSON text).
     pub data: Option<Box<str>>,
 }
@@ -121,7 +136,14 @@ pub struct StepState {
 impl StepState {
     #[must_use]
     pub fn idle() -> StepState {
-        StepState { phase: Phase::Idle, since: Time::default(), generation: 0, undo: 0, data: None }
+        StepState {
+            phase: Phase::Idle,
+            since: Time::default(),
+            generation: 0,
+            undo: 0,
+            unsettled: Vec::new(),
+            data: None,
+        }
     }
 
     fn next_clock(&self) -> Option<Time> {
@@ -162,11 +184,8 @@ pub enum Phase {
     Refused {
         code: Box<str>,
     },
-    /// Compensated. `settled` is false while the command was never answered and its
-    /// compensation found nothing: then it may still be applied late.
-    Undone {
-        settled: bool,
-    },
+    /// Compensated.
+    Undone,
 }
 
 impl Phase {
@@ -181,7 +200,7 @@ impl Phase {
             Phase::Failed { .. } => "failed",
             Phase::Undoing { .. } => "compensating",
             Phase::Refused { .. } => "compensation-refused",
-            Phase::Undone { .. } => "compensated",
+            Phase::Undone => "compensated",
         }
     }
 }
@@ -223,8 +242,8 @@ pub struct Fact {
     pub kind: Box<str>,
     pub event: EventId,
     pub at: Time,
-    /// It came before it could be true and counts for nothing until an operator, or a
-    /// repeated fact, confirms it.
+    /// It came before it could be true, or tells of a run of a step that is done again since. It
+    /// counts for nothing until another event says the same.
     pub early: bool,
 }
 
@@ -260,9 +279,11 @@ pub enum AttentionCode {
     CompensationStuck,
     /// A compensation was refused after a business failure.
     CompensationRefused,
-    /// A fact came before it could be true, such as a delivery before the dispatch.
+    /// A fact is known that cannot be true of what now stands: a delivery before the dispatch,
+    /// or the scan of a parcel that was recalled and is sent anew.
     EarlyFact,
-    /// The pivot's fact came for a saga whose goods were taken back all the same.
+    /// The pivot was done after all, by its fact or its participant's word, in a saga whose
+    /// goods were taken back all the same.
     GoodsAndMoneyDisagree,
     /// A step succeeded after its compensation had found nothing to undo.
     LateSuccess,

@@ -276,12 +276,13 @@ fn reply(event: &Event, incoming: &Incoming) -> Result<(SagaId, What), Unusable>
         return Err(unusable("oversized", error));
     }
     let command = CommandId(reply.command_id);
+    let from = participant(&event.source);
     let input = match (reply.outcome, reply.state) {
         (Some(outcome), None) => {
             let outcome = parse_outcome(&outcome, reply.code)?;
-            Input::Reply(Reply { command, from: participant(&event.source), outcome, data })
+            Input::Reply(Reply { command, from, outcome, data })
         }
-        (None, Some(state)) => Input::Probed { command, state: parse_state(&state)?, data },
+        (None, Some(state)) => Input::Probed { command, from, state: parse_state(&state)?, data },
         _ => {
             let error = "a reply has an outcome, an answer to a probe has a state";
             return Err(unusable("wrong-schema", error));
@@ -290,7 +291,9 @@ fn reply(event: &Event, incoming: &Incoming) -> Result<(SagaId, What), Unusable>
     Ok((SagaId(saga), What::Input(input)))
 }
 
-/// The participant that a source such as `/participants/wms` names: its last segment.
+/// The participant that a source such as `/participants/wms` names: its last segment. The name
+/// has to be the one under which the definition sends it commands, or its answers are dead
+/// letters (`wrong-participant`): what one participant did is never believed of another.
 fn participant(source: &str) -> Option<Box<str>> {
     source.rsplit('/').next().filter(|name| !name.is_empty()).map(Into::into)
 }

@@ -43,11 +43,15 @@ fn during_the_pivot_waits_for_its_answer() {
     assert_eq!(run.saga.cancel, CancelState::Accepted);
 }
 
-/// Twice is once.
+/// Twice is once: nothing is said again, and what was answered can be read in the saga.
 #[test]
 fn repeated_changes_nothing() {
     let order = order();
-    Run::start(&order).cancel().cancel().ignored(Ignored::Duplicate);
+    let run = Run::start(&order).cancel().cancel().ignored(Ignored::Duplicate);
+    assert_eq!(run.saga.cancel, CancelState::Accepted);
+    let past = Run::start(&order).succeed(&["reserve", "insure", "pick", "ship"]);
+    let run = past.cancel().cancel().ignored(Ignored::Duplicate);
+    assert_eq!(run.saga.cancel, CancelState::Refused);
 }
 
 /// While the saga is undone for another reason: noted, so that whoever asked hears of it

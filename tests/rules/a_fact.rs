@@ -26,6 +26,43 @@ fn that_cannot_be_true_yet_raises_attention_and_counts_for_nothing() {
         .phase("ship", "awaiting");
 }
 
+/// The same while the saga is undone: a parcel that was never sent was not delivered, whatever
+/// becomes of the order after that.
+#[test]
+fn that_cannot_be_true_yet_while_compensating_counts_for_nothing_either() {
+    let parcel = parcel();
+    Run::start(&parcel)
+        .cancel()
+        .fact("parcel.delivered")
+        .attention(&[("arrive", AttentionCode::EarlyFact)])
+        .undo("reserve", too_late())
+        .sends(&["pick"])
+        .succeed(&["pick"])
+        .phase("ship", "awaiting");
+}
+
+/// That tells of a parcel which was taken back: attention when another is sent, and only what
+/// is seen of that one counts.
+#[test]
+fn of_an_earlier_run_of_a_step_counts_for_nothing() {
+    let parcel = parcel();
+    Run::start(&parcel)
+        .succeed(&["reserve", "insure", "pick"])
+        .cancel()
+        .fact("parcel.scanned")
+        .undone(&["pick"])
+        .undo("reserve", too_late())
+        .sends(&["pick#2"])
+        .attention(&[
+            ("ship", AttentionCode::GoodsAndMoneyDisagree),
+            ("ship", AttentionCode::EarlyFact),
+        ])
+        .succeed(&["pick"])
+        .phase("ship", "awaiting")
+        .fact("parcel.scanned")
+        .phase("ship", "done");
+}
+
 /// Such a fact is believed when another event says it again at a time when it can be true.
 #[test]
 fn that_came_early_is_confirmed_by_another_event() {

@@ -17,6 +17,20 @@ fn without_an_answer_is_resent_and_raises_attention() {
     run.undone(&["pick"]).sends(&["undo paid", "undo reserve"]).calm();
 }
 
+/// While nobody looked: nothing can be said of it yet, so nobody is called.
+#[test]
+fn while_nobody_looked_is_resent_and_calls_nobody() {
+    let order = order();
+    Run::start(&order)
+        .reply("insure", no("TOO_RISKY"))
+        .undone(&["paid"])
+        .away(Millis::MINUTE.times(6))
+        .sends(&["undo reserve again"])
+        .calm()
+        .pass(Millis::MINUTE.times(5))
+        .attention(&[("reserve", AttentionCode::CompensationStuck)]);
+}
+
 /// `retry`: the same id again.
 #[test]
 fn with_a_passing_trouble_keeps_its_id() {

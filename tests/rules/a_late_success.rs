@@ -58,6 +58,40 @@ fn after_a_rejection_is_undone() {
         .calm();
 }
 
+/// Of a pivot that its participant had rejected: it cannot be undone, while all before it is.
+#[test]
+fn of_a_rejected_pivot_raises_attention() {
+    let order = order();
+    Run::start(&order)
+        .succeed(&["reserve", "insure", "pick"])
+        .reply("ship", no("FULL"))
+        .reply("ship", SUCCESS)
+        .sends(&[])
+        .is(Status::Compensating)
+        .attention(&[("ship", AttentionCode::GoodsAndMoneyDisagree)])
+        .reply("ship", SUCCESS)
+        .ignored(Ignored::Duplicate);
+}
+
+/// Of a step that is done again meanwhile: two stand, and only an operator can undo the one.
+#[test]
+fn of_an_earlier_run_raises_attention() {
+    let order = order();
+    Run::start(&order)
+        .succeed(&["reserve"])
+        .cancel()
+        .undo("insure", NOTHING)
+        .undo("pick", too_late())
+        .sends(&["insure#2", "ship"])
+        .answer("insure", Direction::Forward, 1, SUCCESS)
+        .sends(&[])
+        .attention(&[("insure", AttentionCode::LateSuccess)])
+        .answer("insure", Direction::Forward, 1, SUCCESS)
+        .ignored(Ignored::Stale)
+        .succeed(&["insure", "ship", "bill"])
+        .is(Status::Completed);
+}
+
 /// Of a step whose compensation waits for its turn: nothing is resent any more, and it is
 /// undone when its turn comes.
 #[test]

@@ -34,6 +34,45 @@ fn resumes_while_another_compensation_is_out() {
         .sends(&["insure#2"]);
 }
 
+/// A step runs again only when all that it depends on has, directly or not: also the wait for a
+/// fact that tells of a step which is done again.
+#[test]
+fn resumes_and_redoes_in_order() {
+    let checked = load(&ORDER.replace(
+        "[[step]]\nname = \"pick\"\nafter = [\"reserve\"]",
+        "[[step]]\nname = \"check\"\nafter = [\"reserve\"]\nawait = [\"stock.checked\"]\n\
+         deadline = \"1d\"\n[[step]]\nname = \"pick\"\nafter = [\"check\"]",
+    ));
+    Run::start(&checked)
+        .succeed(&["reserve", "insure"])
+        .fact("stock.checked")
+        .sends(&["pick"])
+        .cancel()
+        .undone(&["pick", "reserve"])
+        .undo("insure", too_late())
+        .sends(&["reserve#2"])
+        .attention(&[("check", AttentionCode::EarlyFact)])
+        .succeed(&["reserve"])
+        .sends(&[])
+        .phase("check", "awaiting")
+        .fact("stock.checked")
+        .sends(&["pick#2"]);
+}
+
+/// The same where an explicit order had the first step undone before the second was refused.
+#[test]
+fn resumes_and_redoes_what_a_step_that_stands_depends_on_first() {
+    let order = load(&ORDER.replace("\"stock.release\" }", "\"stock.release\", after = [] }"));
+    Run::start(&order)
+        .succeed(&["reserve", "insure"])
+        .cancel()
+        .undone(&["reserve"])
+        .undo("pick", too_late())
+        .sends(&["reserve#2"])
+        .succeed(&["reserve"])
+        .sends(&["ship"]);
+}
+
 /// An obligation that was already undone cannot be redone: an operator is called.
 #[test]
 fn after_the_obligation_was_undone_raises_attention() {

@@ -21,9 +21,9 @@ mod what_does_not_belong;
 
 use makegood::catalog;
 use makegood::saga::{
-    Announcement, AttentionCode, CancelState, CommandId, Definition, Direction, Effect, EventId,
-    FactSeen, Ignored, Input, Millis, Outcome, ProbeState, Refusal, Reply, Saga, SagaId, Status,
-    Time, Verdict, WhyRefused, decide,
+    Announcement, Attention, AttentionCode, CancelState, Cause, CommandId, Definition, Direction,
+    Effect, EventId, FactSeen, Ignored, Input, Millis, Origin, Outcome, ProbeState, Refusal, Reply,
+    Saga, SagaId, Status, Time, Verdict, WhyRefused, decide,
 };
 
 const ORDER: &str = r#"
@@ -158,7 +158,7 @@ impl<'a> Run<'a> {
     fn probe(self, name: &str, state: ProbeState) -> Self {
         let generation = self.saga.steps[self.step(name)].generation;
         let command = CommandId::of(self.saga.id, name, Direction::Forward, generation);
-        self.input(Input::Probed { command, state, data: None })
+        self.input(Input::Probed { command, from: None, state, data: None })
     }
 
     /// A new event each time.
@@ -183,6 +183,12 @@ impl<'a> Run<'a> {
         }
         (self.now, self.effects) = (until, effects);
         self
+    }
+
+    /// Time passes and nobody looks; then the clock is looked at, once.
+    fn away(mut self, span: Millis) -> Self {
+        self.now = self.now + span;
+        self.input(Input::Clock)
     }
 
     /// What the last input sent: `pick`, `undo pick`, `?pick` for a probe; a generation after

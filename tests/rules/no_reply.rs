@@ -33,6 +33,32 @@ fn gives_up_and_compensates_what_may_have_been_done() {
         .calm();
 }
 
+/// We were away, and look at the clocks long after they were due: the answer may be waiting
+/// unread, so the command is sent once more, and the give-up time ends as much later.
+#[test]
+fn while_nobody_looked_gives_nothing_up() {
+    let order = order();
+    let back = || Run::start(&order).reply("insure", SUCCESS).away(Millis::MINUTE.times(6));
+    back().sends(&["reserve again"]).reply("reserve", SUCCESS).sends(&["pick"]).calm();
+    back().pass(Millis(299_999)).is(Status::Running).pass(Millis(1)).is(Status::Compensating);
+}
+
+/// The same when we come back a moment before the give-up time ends.
+#[test]
+fn while_nobody_looked_until_a_moment_before_gives_nothing_up() {
+    let order = order();
+    let back = Run::start(&order).reply("insure", SUCCESS).away(Millis(299_000));
+    back.pass(Millis::MINUTE.times(4)).is(Status::Running);
+}
+
+/// A worker that lags a little behind its clocks was not away.
+#[test]
+fn a_clock_that_is_a_little_late_gives_up_as_ever() {
+    let order = order();
+    let run = Run::start(&order).reply("insure", SUCCESS).pass(Millis(299_999));
+    run.away(Millis::MINUTE).is(Status::Compensating);
+}
+
 /// With a probe: ask first. It was applied, so the saga goes on.
 #[test]
 fn in_doubt_is_probed_and_applied_goes_on() {

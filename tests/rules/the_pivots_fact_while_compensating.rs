@@ -18,6 +18,24 @@ fn and_a_refused_compensation_resumes_past_the_pivot() {
         .attention(&[("insure", AttentionCode::Rejected)]);
 }
 
+/// The same when the refusal comes first: which of the two overtakes the other decides nothing.
+#[test]
+fn after_a_refused_compensation_resumes_past_the_pivot() {
+    let parcel = parcel();
+    Run::start(&parcel)
+        .succeed(&["reserve", "pick"])
+        .reply("insure", no("TOO_RISKY"))
+        .undo("pick", too_late())
+        .is(Status::Compensating)
+        .fact("parcel.scanned")
+        .is(Status::Running)
+        .phase("ship", "done")
+        .attention(&[
+            ("pick", AttentionCode::CompensationRefused),
+            ("insure", AttentionCode::Rejected),
+        ]);
+}
+
 /// The pivot itself had failed by a fact, and another fact says that it was done after all:
 /// a refused compensation then resumes past it, once, instead of to and fro.
 #[test]
@@ -40,7 +58,7 @@ fn that_had_failed_and_a_refused_compensation_resumes_past_the_pivot() {
         .calm();
 }
 
-/// The compensation succeeds all the same: goods and money disagree.
+/// The compensation succeeds all the same: goods and money disagree, which is told once.
 #[test]
 fn and_a_compensation_that_succeeds_raises_attention() {
     let parcel = parcel();
@@ -49,7 +67,11 @@ fn and_a_compensation_that_succeeds_raises_attention() {
         .cancel()
         .fact("parcel.scanned")
         .undone(&["pick"])
-        .attention(&[("pick", AttentionCode::GoodsAndMoneyDisagree)]);
+        .attention(&[("ship", AttentionCode::GoodsAndMoneyDisagree)])
+        .undone(&["insure", "paid", "reserve"])
+        .fact("parcel.delivered")
+        .is(Status::Compensated)
+        .attention(&[("ship", AttentionCode::GoodsAndMoneyDisagree)]);
 }
 
 /// It comes when only the money is still to go back: no answer can tell of it any more.

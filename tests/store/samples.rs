@@ -42,6 +42,7 @@ pub fn start_of(order: Arc<OrderRow>) -> Change {
         since: NOW,
         generation: 1,
         undo: 0,
+        unsettled: Vec::new(),
         data: Some(r#"{"a":1}"#.into()),
     };
     let saga = Saga {

@@ -4,9 +4,12 @@
 use std::collections::HashSet;
 
 use makegood::saga::{
-    Definition, Direction, Effect, Input, Phase, Saga, Status, StepSet, Time, Transition, Verdict,
-    decide,
+    Cause, Definition, Direction, Effect, FactSeen, Input, Millis, Phase, Saga, Status, StepSet,
+    Time, Transition, Verdict, Work, decide,
 };
+
+/// A clock that is looked at later than this shows that nobody looked.
+const LATE: Millis = Millis::MINUTE;
 
 /// Watches one saga from its first transition on.
 pub struct Watch<'a> {
@@ -15,14 +18,23 @@ pub struct Watch<'a> {
     sent: HashSet<(usize, Direction, u16)>,
     /// The forward generations for which a compensation went out.
     undone: HashSet<(usize, u16)>,
+    /// The facts that a waiting step may believe: each came when it could be true of the runs
+    /// that now stand of the commands before the step.
+    believable: HashSet<(usize, String)>,
     journal: Vec<(Input, Time)>,
     first: Saga,
 }
 
 impl<'a> Watch<'a> {
     pub fn new(definition: &'a Definition, first: &Saga) -> Watch<'a> {
-        let (sent, undone) = (HashSet::new(), HashSet::new());
-        Watch { definition, sent, undone, journal: Vec::new(), first: first.clone() }
+        Watch {
+            definition,
+            sent: HashSet::new(),
+            undone: HashSet::new(),
+            believable: HashSet::new(),
+            journal: Vec::new(),
+            first: first.clone(),
+        }
     }
 
     /// Checks one decision; a broken rule comes back in words.
@@ -35,10 +47,15 @@ impl<'a> Watch<'a> {
     ) -> Result<(), String> {
         self.journal.push((input.clone(), now));
         let after = &transition.saga;
+        if let Input::Fact(seen) = input {
+            self.note_fact(before, seen);
+        }
         let outcome = self
             .traceless_unless_applied(before, transition)
             .and_then(|()| self.final_is_final(before, after))
             .and_then(|()| self.sends_are_in_order(before, transition))
+            .and_then(|()| self.facts_are_believed_in_time(before, after))
+            .and_then(|()| self.nobody_is_given_up_unseen(before, input, now, after))
             .and_then(|()| self.ends_are_earned(before, after))
             .and_then(|()| self.never_silently_stuck(after));
         outcome.map_err(|rule| {
@@ -103,6 +120,10 @@ impl<'a> Watch<'a> {
                     if new {
                         self.forward_may_begin(step, &made.saga)?;
                     }
+                    if new && generation > 1 {
+                        let told = witnesses(self.definition, step);
+                        self.believable.retain(|(step, _)| !told.contains(*step));
+                    }
                 }
                 Direction::Compensate => {
                     self.undone.insert((step, state.generation));
@@ -116,9 +137,70 @@ impl<'a> Watch<'a> {
     }
 
     fn forward_may_begin(&self, step: usize, after: &Saga) -> Result<(), String> {
-        let needed = self.definition.steps()[step].after;
+        let needed = self.definition.ancestors(step);
         let done = needed.iter().all(|before| after.steps[before].phase == Phase::Done);
-        rule(done, "a step begins when all before it are done")
+        rule(done, "a step begins when all that it depends on, directly or not, is done")
+    }
+
+    /// A fact that belongs behind a pivot can be true once all that leads to that pivot was sent,
+    /// or when some step waits for it by now.
+    fn note_fact(&mut self, before: &Saga, seen: &FactSeen) {
+        let kind = &*seen.kind;
+        if before.facts.iter().any(|fact| *fact.kind == *kind && fact.event == seen.event) {
+            return; // it says nothing new
+        }
+        let steps = self.definition.steps();
+        let cares = |step: &usize| steps[*step].facts().any(|fact| fact == kind);
+        let waits = |step: &usize| matches!(before.steps[*step].phase, Phase::Awaiting { .. });
+        let awaited = (0..steps.len()).filter(cares).any(|step| waits(&step));
+        let was_sent = |step: usize| {
+            !steps[step].is_command() || self.sent.contains(&(step, Direction::Forward, 1))
+        };
+        let possible = |step: &usize| {
+            let mut before = self.definition.ancestors(*step).iter();
+            before.all(|pivot| {
+                !steps[pivot].pivot || self.definition.ancestors(pivot).iter().all(was_sent)
+            })
+        };
+        let credible: Vec<usize> =
+            (0..steps.len()).filter(cares).filter(|step| awaited || possible(step)).collect();
+        self.believable.extend(credible.into_iter().map(|step| (step, kind.to_owned())));
+    }
+
+    fn facts_are_believed_in_time(&self, before: &Saga, after: &Saga) -> Result<(), String> {
+        for (index, step) in self.definition.steps().iter().enumerate() {
+            let Work::Facts { completes_on, .. } = &step.work else { continue };
+            let believable = |kind: &str| self.believable.contains(&(index, kind.to_owned()));
+            let told = match (&before.steps[index].phase, &after.steps[index].phase) {
+                (Phase::Done, Phase::Done) | (Phase::Failed { .. }, Phase::Failed { .. }) => true,
+                (_, Phase::Done) => completes_on.iter().any(|kind| believable(kind)),
+                (_, Phase::Failed { code }) => believable(code),
+                _ => true,
+            };
+            rule(told, "a step believes no fact that was not yet, or is no longer, true of it")?;
+        }
+        Ok(())
+    }
+
+    fn nobody_is_given_up_unseen(
+        &self,
+        before: &Saga,
+        input: &Input,
+        now: Time,
+        after: &Saga,
+    ) -> Result<(), String> {
+        let given_up = match &after.cause {
+            Some(Cause::InDoubt { step }) if before.cause.is_none() => *step,
+            _ => return Ok(()),
+        };
+        let late = match &before.steps[given_up].phase {
+            Phase::Sent(wait) | Phase::Asking(wait) => wait.next().map(|due| now - due),
+            _ => None,
+        };
+        rule(
+            *input != Input::Clock || late.is_some_and(|late| late <= LATE),
+            "nobody is given up by a clock at which nobody looked in time",
+        )
     }
 
     fn compensation_may_begin(
@@ -135,7 +217,7 @@ impl<'a> Watch<'a> {
             matches!(after.steps[pivot].phase, Phase::Done | Phase::Sent(_) | Phase::Asking(_))
         });
         rule(!beyond, "nothing is undone once a pivot is done, or may be done")?;
-        let late = matches!(before.steps[step].phase, Phase::Undone { .. } | Phase::Failed { .. });
+        let late = matches!(before.steps[step].phase, Phase::Undone | Phase::Failed { .. });
         let undo = self.definition.steps()[step].compensation.as_ref();
         let order = undo.map_or(StepSet::default(), |undo| undo.after);
         rule(
@@ -173,9 +255,25 @@ impl<'a> Watch<'a> {
 pub fn owes(definition: &Definition, saga: &Saga, step: usize) -> bool {
     let settled = matches!(
         saga.steps[step].phase,
-        Phase::Idle | Phase::Awaiting { .. } | Phase::Failed { .. } | Phase::Undone { .. }
+        Phase::Idle | Phase::Awaiting { .. } | Phase::Failed { .. } | Phase::Undone
     );
     definition.steps()[step].compensation.is_some() && !settled
+}
+
+/// The steps whose facts tell of what a command did: they wait behind it, with no other command
+/// in between.
+fn witnesses(definition: &Definition, command: usize) -> StepSet {
+    let mut told = StepSet::default();
+    let behind: StepSet = std::iter::once(command).collect();
+    for _ in definition.steps() {
+        for (index, step) in definition.steps().iter().enumerate() {
+            let waits = matches!(step.work, Work::Facts { .. });
+            if waits && step.after.intersects(behind.union(told)) {
+                told.insert(index);
+            }
+        }
+    }
+    told
 }
 
 fn rule(holds: bool, words: &str) -> Result<(), String> {

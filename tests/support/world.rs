@@ -5,8 +5,8 @@
 use std::collections::{HashMap, HashSet};
 
 use makegood::saga::{
-    CommandId, Definition, Direction, Effect, EventId, FactSeen, Input, Outcome, Phase, ProbeState,
-    Reply, Saga, SagaId, Status, Time, Work, decide,
+    Attention, AttentionCode, CommandId, Definition, Direction, Effect, EventId, FactSeen, Input,
+    Outcome, Phase, ProbeState, Reply, Saga, SagaId, Status, Time, Work, decide,
 };
 
 use super::rules::Watch;
@@ -30,6 +30,9 @@ pub enum Act {
     Twice,
     /// The answer stays under way until [`World::let_go`].
     HoldReply,
+    /// A compensation that finds nothing is not remembered, against the contract: the command
+    /// that it was for is applied if it comes later.
+    Forget,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -62,6 +65,10 @@ pub struct World<'a> {
     applied: HashSet<(usize, u16)>,
     undone: HashSet<(usize, u16)>,
     tombstones: HashSet<(usize, u16)>,
+    /// What should have been there and was forgotten.
+    forgotten: HashSet<(usize, u16)>,
+    /// The commands of which the saga was told that they were applied.
+    told: HashSet<CommandId>,
 }
 
 impl<'a> World<'a> {
@@ -81,6 +88,8 @@ impl<'a> World<'a> {
             applied: obligations.map(|(step, _)| (step, 0)).collect(),
             undone: HashSet::new(),
             tombstones: HashSet::new(),
+            forgotten: HashSet::new(),
+            told: HashSet::new(),
         }
     }
 
@@ -88,6 +97,13 @@ impl<'a> World<'a> {
     pub fn happen(&mut self, input: Input) -> Result<(), String> {
         let made = decide(self.definition, &self.saga, &input, self.now);
         self.watch.check(&self.saga, &input, self.now, &made)?;
+        match &input {
+            Input::Reply(Reply { command, outcome: Outcome::Success, .. })
+            | Input::Probed { command, state: ProbeState::Applied, .. } => {
+                self.told.insert(*command);
+            }
+            _ => {}
+        }
         for effect in &made.effects {
             match *effect {
                 Effect::Send { step, direction, generation, .. } => {
@@ -136,7 +152,7 @@ impl<'a> World<'a> {
                     (_, true) => ProbeState::Applied,
                     (_, false) => ProbeState::NotApplied,
                 };
-                Input::Probed { command, state, data: None }
+                Input::Probed { command, from: None, state, data: None }
             }
             Message::Command { step, direction, generation, target } => {
                 let outcome = match direction {
@@ -197,6 +213,10 @@ impl<'a> World<'a> {
             Act::Retry => return Outcome::Retry,
             Act::Reject => Outcome::Rejected { code: "NOT_NOW".into() },
             Act::Refuse if !stands.is_empty() => Outcome::Refused { code: "TOO_LATE".into() },
+            Act::Forget if stands.is_empty() => {
+                self.forgotten.extend((1..=target).map(|g| (step, g)));
+                Outcome::NothingToDo
+            }
             _ => {
                 self.tombstones.extend((1..=target).map(|g| (step, g)));
                 let found = !stands.is_empty();
@@ -250,8 +270,22 @@ impl<'a> World<'a> {
         self.rule(self.saga.status.is_final() || !calm, "a saga at rest has ended, or attention")?;
         self.watch.replays_to(&self.saga)?;
         for (step, state) in self.saga.steps.iter().enumerate() {
-            let live: Vec<u16> =
-                (0..=state.generation).filter(|g| self.is_live(&(step, *g))).collect();
+            // Nobody can know of what was applied against the contract without a word.
+            let unheard = |g: u16| {
+                let id = self.id(step, Direction::Forward, g);
+                self.forgotten.contains(&(step, g)) && !self.told.contains(&id)
+            };
+            let stands = |g: &u16| self.is_live(&(step, *g)) && !unheard(*g);
+            let live: Vec<u16> = (0..=state.generation).filter(stands).collect();
+            use AttentionCode::{CompensationRefused, LateSuccess};
+            let called = |a: &Attention| {
+                a.step == Some(step) && matches!(a.code, LateSuccess | CompensationRefused)
+            };
+            if live.iter().any(|g| self.forgotten.contains(&(step, *g)))
+                && self.saga.attention.iter().any(called)
+            {
+                continue;
+            }
             let has_effect = !matches!(self.definition.steps()[step].work, Work::Facts { .. });
             match self.saga.status {
                 Status::Completed if has_effect => {

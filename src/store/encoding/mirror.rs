@@ -151,6 +151,7 @@ pub(super) struct StepStateMirror {
     since: Time,
     generation: u16,
     undo: u16,
+    unsettled: Vec<u16>,
     data: Option<Box<str>>,
 }
 
@@ -178,9 +179,7 @@ pub(super) enum PhaseMirror {
     Refused {
         code: Box<str>,
     },
-    Undone {
-        settled: bool,
-    },
+    Undone,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -257,6 +256,7 @@ pub(super) enum InputMirror {
     Probed {
         #[serde(with = "CommandIdMirror")]
         command: CommandId,
+        from: Option<Box<str>>,
         #[serde(with = "ProbeStateMirror")]
         state: ProbeState,
         data: Option<Box<str>>,

@@ -69,6 +69,7 @@ fn a_running_saga_of_seven_steps_is_small() {
         since: at,
         generation: 1,
         undo: 0,
+        unsettled: Vec::new(),
         data: data.map(Into::into),
     };
     let saga = Saga {
@@ -171,10 +172,18 @@ fn step_state() -> impl Strategy<Value = StepState> {
             renew
         }),
         text().prop_map(|code| Phase::Refused { code }),
-        any::<bool>().prop_map(|settled| Phase::Undone { settled }),
+        Just(Phase::Undone),
     ];
-    (phase, time(), any::<u16>(), any::<u16>(), option::of(text())).prop_map(
-        |(phase, since, generation, undo, data)| StepState { phase, since, generation, undo, data },
+    let generations = (any::<u16>(), any::<u16>(), prop::collection::vec(any::<u16>(), 0..3));
+    (phase, time(), generations, option::of(text())).prop_map(
+        |(phase, since, (generation, undo, unsettled), data)| StepState {
+            phase,
+            since,
+            generation,
+            undo,
+            unsettled,
+            data,
+        },
     )
 }
 
@@ -193,11 +202,8 @@ fn input() -> impl Strategy<Value = Input> {
         (command(), option::of(text()), outcome, option::of(text())).prop_map(
             |(command, from, outcome, data)| Input::Reply(Reply { command, from, outcome, data })
         ),
-        (command(), state, option::of(text())).prop_map(|(command, state, data)| Input::Probed {
-            command,
-            state,
-            data
-        }),
+        (command(), option::of(text()), state, option::of(text()))
+            .prop_map(|(command, from, state, data)| Input::Probed { command, from, state, data }),
         (text(), uuid())
             .prop_map(|(kind, event)| Input::Fact(FactSeen { kind, event: EventId(event) })),
         Just(Input::Clock),
