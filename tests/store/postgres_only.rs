@@ -118,7 +118,7 @@ pub async fn a_locked_row_is_not_waited_for_without_end(place: Place) {
         write(&*store, step(&load_one(&*store, sagas[1]).await)).await;
         assert!(store.claim_due(later(60), later(90), 10).await.unwrap() == [sagas[1]]);
     });
-    assert!(matches!(waited, Err(StoreError::Unavailable { .. })), "{waited:?}");
+    assert!(matches!(waited, Err(StoreError::Blocked { .. })), "{waited:?}");
     blocking.rollback().await.unwrap();
     write(&*store, locked).await;
 }
@@ -197,7 +197,7 @@ pub async fn a_server_that_falls_silent_does_not_use_up_the_pool(place: Place) {
 
     wire.silence();
     let unheard = store.check().await;
-    assert!(matches!(unheard, Err(StoreError::Unavailable { .. })), "{unheard:?}");
+    assert!(matches!(unheard, Err(StoreError::Blocked { .. })), "{unheard:?}");
     // The old connection hangs for ever; its place in the pool of one must be free again.
     store.check().await.unwrap();
 }
