@@ -65,7 +65,7 @@ impl Graveyard {
                 return false;
             }
             self.telemetry.part("dead-letters", Some(&error));
-            if !error.is_transient() {
+            if error.blames_rows() {
                 self.lighten(&mut letters).await;
             }
             backoff.wait().await;
@@ -80,7 +80,7 @@ impl Graveyard {
         for letter in letters {
             let alone = self.store.bury(std::slice::from_ref(letter)).await;
             if let Err(error) = alone
-                && !error.is_transient()
+                && error.blames_rows()
             {
                 letter.error = "it could not be stored with what was read from it".to_owned();
                 letter.headers = "{}".to_owned();

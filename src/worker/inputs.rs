@@ -44,6 +44,11 @@ impl What {
             What::Input(input) => input,
         }
     }
+
+    /// Whether it is an answer to something that a saga sent.
+    pub fn is_reply(&self) -> bool {
+        matches!(self, What::Input(Input::Reply(_) | Input::Probed { .. }))
+    }
 }
 
 /// What became of a message.

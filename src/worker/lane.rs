@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::batch::{Decided, Desk, Group, UNKNOWN_DEFINITION, UNREADABLE_SAGA, decide, group};
 use super::burial::Graveyard;
 use super::definitions::Definitions;
-use super::inputs::{Item, What};
+use super::inputs::Item;
 use super::relay::{Posted, RelayHandle};
 use super::timers::TimerHandle;
 use super::turns::{Turns, is_alone};
@@ -28,7 +28,7 @@ use crate::telemetry::{Seen, Telemetry};
 
 /// How often a group may lose its race, most of these behind a pause, before it is clear that
 /// nobody else is in it: a saga that cannot be loaded and cannot be made.
-const MAX_LOST_RACES: u32 = 15;
+const MAX_LOST_RACES: u32 = 10;
 const NEVER_FIRST: &str = "its saga changes each time before it is stored, or is there in part";
 
 /// What was stored and what was decided about it, by the place of its group in the batch.
@@ -136,6 +136,7 @@ impl Lane {
             .filter_map(|(index, decided)| Some((decided.change.take()?, index)))
             .unzip();
         let written = self.commit(&changes).await?;
+        self.telemetry.part(super::DATABASE, None);
         let outcomes = index.into_iter().zip(written.into_iter().zip(changes)).collect();
         Ok(Round { stored, decided, outcomes })
     }
@@ -160,7 +161,6 @@ impl Lane {
             }
             Err(error) => return Err(error),
         }
-        self.telemetry.part(super::DATABASE, None);
         Ok((stored.into_iter().map(|stored| (stored.saga.id, stored)).collect(), unreadable))
     }
 
@@ -386,7 +386,7 @@ impl Lane {
             return None;
         };
         let is_unknown = *reason == Refusal::UnknownSaga.as_str();
-        let letter = if is_unknown && delivery.order_id.is_some() && !is_reply(&item.what) {
+        let letter = if is_unknown && delivery.order_id.is_some() && !item.what.is_reply() {
             if !delivery.is_homeless() {
                 return None;
             }
@@ -397,9 +397,4 @@ impl Lane {
         self.telemetry.dead_letter(&letter.reason, &letter.source, error);
         Some(letter)
     }
-}
-
-fn is_reply(what: &What) -> bool {
-    use crate::saga::Input;
-    matches!(what, What::Input(Input::Reply(_) | Input::Probed { .. }))
 }

@@ -235,6 +235,25 @@ async fn what_no_worker_came_to_read_is_a_dead_letter_in_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_saga_that_is_there_in_part_is_not_raced_for_without_end() {
+    let (partial, is_partial) = flag();
+    let trouble = after_load(move |mut stored| {
+        stored.retain(|stored| !is_partial() || stored.order.order_id != "o-partial");
+        Ok(stored)
+    });
+    let world = World::troubled(trouble).await;
+    world.accepts(paid("o-partial")).await;
+    let again = world.push(paid("o-partial"));
+    world.a_good_order_passes("o-other").await;
+    heard(again).await;
+    let letters = world.letters().await;
+    let reasons: Vec<_> = letters.iter().map(|letter| letter.reason.as_str()).collect();
+    assert_eq!(reasons, ["unreadable-saga"]);
+    partial.store(false, Ordering::Relaxed);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_definition_published_a_moment_ago_is_known() {
     let world = World::new().await;
     publish(&world, "gift-card", &ALSO.replace("order.created", "gift.bought")).await;
