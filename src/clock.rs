@@ -1,7 +1,7 @@
 //! The one door through which time comes in.
 //!
-//! In production time is the database's (workers on different machines then agree), kept by
-//! [`SystemClock`] as an offset to this machine's. In `makegood dev` it is a
+//! In production time is the database's (workers on different machines then agree), which
+//! [`SystemClock`] reads now and then and counts on from. In `makegood dev` it is a
 //! [`SimulatedClock`], which stands still while anybody works and jumps to the next event as
 //! soon as everybody waits, so that 45 days of delivery pass in seconds through the very same
 //! worker. Nothing else in the crate may ask the machine what time it is (clippy.toml).
@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 use crate::saga::{Millis, Time};
 
@@ -84,16 +85,36 @@ impl Drop for Busy {
     }
 }
 
-/// This machine's clock, corrected by the distance to the database's.
-#[derive(Debug, Default)]
+/// An answer about the time that took longer than this says too little about now.
+const FRESH: Millis = Millis::SECOND;
+
+/// The database's time as it was last read, and what has passed since then. What has passed is
+/// counted, not read off this machine's clock: nobody who sets that clock moves a timer. Until
+/// the first correction it goes on from this machine's time.
+#[derive(Debug)]
 pub struct SystemClock {
-    offset_ms: AtomicI64,
+    began: Instant,
+    time_then_ms: AtomicI64,
+}
+
+impl Default for SystemClock {
+    fn default() -> SystemClock {
+        SystemClock { began: Instant::now(), time_then_ms: AtomicI64::new(machine_time().0) }
+    }
 }
 
 impl SystemClock {
-    /// Takes over the database's time, as read just now.
-    pub fn correct(&self, database: Time) {
-        self.offset_ms.store(database.0 - machine_time().0, Ordering::Relaxed);
+    /// Takes over the database's time, just read; `asked` is what this clock said before the
+    /// question. Returns by how many milliseconds it went ahead; an answer that took too long
+    /// changes nothing.
+    pub fn correct(&self, database: Time, asked: Time) -> Option<i64> {
+        let now = self.now();
+        if now - asked > FRESH {
+            return None;
+        }
+        let ahead_ms = database.0 - now.0;
+        self.time_then_ms.fetch_add(ahead_ms, Ordering::Relaxed);
+        Some(ahead_ms)
     }
 }
 
@@ -101,7 +122,8 @@ impl SystemClock {
 #[allow(clippy::disallowed_methods)] // this is the door
 impl Clock for SystemClock {
     fn now(&self) -> Time {
-        Time(machine_time().0 + self.offset_ms.load(Ordering::Relaxed))
+        let passed = i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX);
+        Time(self.time_then_ms.load(Ordering::Relaxed).saturating_add(passed))
     }
 
     async fn sleep_until(&self, at: Time, _held: Busy) -> Busy {
@@ -269,6 +291,18 @@ mod tests {
         assert_eq!(rfc3339(at), "2018-07-29T14:24:20Z");
         assert_eq!(from_rfc3339("2018-07-29T11:24:20-03:00"), Some(at));
         assert_eq!(from_rfc3339("yesterday"), None);
+    }
+
+    #[test]
+    fn the_databases_time_is_counted_on_from_whatever_this_machine_says() {
+        let clock = SystemClock::default();
+        let database = Time(clock.now().0 - 3_600_000);
+        let ahead_ms = clock.correct(database, clock.now()).expect("a fresh answer");
+        assert!((-3_600_100..=-3_599_900).contains(&ahead_ms), "{ahead_ms}");
+        assert!(clock.now() >= database && clock.now() - database < Millis(1_000));
+        let asked = Time(clock.now().0 - 1_001);
+        assert_eq!(clock.correct(Time(0), asked), None, "an answer from long ago");
+        assert!(clock.now() >= database);
     }
 
     #[tokio::test]

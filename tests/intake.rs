@@ -7,11 +7,14 @@ mod forgetful;
 mod inlet;
 #[path = "intake/many.rs"]
 mod many;
+#[path = "intake/trouble.rs"]
+mod trouble;
 #[path = "intake/world.rs"]
 mod world;
 
 use makegood::broker::Channel;
 use makegood::saga::{CancelState, Phase, Status};
+use makegood::store::Store;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -148,6 +151,34 @@ async fn a_fact_that_nobody_waits_for_is_acknowledged_and_forgotten() {
     let about = json!({ "order_id": "o-1", "tenant_id": "acme" });
     world.accepts(Raw::event(Channel::Facts, "shipment.admired.v1", "/courier", &about)).await;
     assert_eq!(world.saga("o-1").await, before);
+    assert_eq!(world.letters().await, []);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fact_of_another_tenant_than_its_envelope_says_is_refused() {
+    let world = World::new().await;
+    let about = json!({ "order_id": "o-1", "tenant_id": "acme" });
+    let mut raw = Raw::event(Channel::Facts, "shipment.delivered.v1", "/courier", &about);
+    let mut event: Value = serde_json::from_slice(&raw.body).unwrap();
+    event["tenantid"] = json!("other");
+    raw.body = event.to_string().into_bytes();
+    world.buries("wrong-schema", raw).await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_letter_whose_message_comes_again_does_not_stay() {
+    let world = World::new().await;
+    let about = json!({ "order_id": "o-1", "tenant_id": "acme" });
+    let mut scan = Raw::event(Channel::Facts, "shipment.in-transit.v1", "/courier", &about);
+    world.buries("unknown-order", scan.clone()).await;
+    let parked = world.letters().await;
+    world.accepts(order_with("o-1", |_| {})).await;
+    // As if the worker that parked it had died before it acknowledged it.
+    world.store.bury(&parked).await.unwrap();
+    scan.redelivered = true;
+    world.accepts(scan).await;
     assert_eq!(world.letters().await, []);
     world.stop().await;
 }

@@ -84,7 +84,8 @@ fn only(kind: Kind) -> Vec<Case> {
                 a_migration_killed_half_way_leaves_nothing a_locked_row_is_not_waited_for_without_end
                 a_read_only_database_is_unavailable the_password_is_never_printed
                 cancelled_commits_leave_no_transaction_open
-                a_server_that_falls_silent_does_not_use_up_the_pool;
+                a_server_that_falls_silent_does_not_use_up_the_pool
+                tables_of_a_later_version_blame_no_row;
         },
         Kind::Sqlite => cases! {
             sqlite_only: a_second_writer_is_refused a_reader_may_look_on_while_another_writes

@@ -6,8 +6,8 @@ use uuid::Uuid;
 use super::{OperateError, definition_of, definitions, sagas_of};
 use crate::saga::{CancelState, Input, Saga, Time, Verdict, decide};
 use crate::store::{AuditRow, Change, JournalRow, Store, Stored, Written};
-use crate::worker::UNCLAIMED;
 use crate::worker::message::{Setting, postings};
+use crate::worker::{UNCLAIMED, bucket};
 
 /// How often a saga that changes meanwhile is decided again.
 const ATTEMPTS: usize = 10;
@@ -76,7 +76,7 @@ async fn one(
             from_version: stored.version,
             order: None,
             journal: vec![journal],
-            due: transition.saga.next_clock(),
+            due: bucket(transition.saga.next_clock()),
             outbox: outbox.iter().map(|posting| posting.row()).collect(),
             revived: Vec::new(),
             audit: Some(audit_row(&stored, by, now)),

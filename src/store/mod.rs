@@ -49,6 +49,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]: nothing is known, load and decide again later.
+    /// [`StoreError::Blocked`]: the same, and in smaller batches.
     /// [`StoreError::Rejected`]: the database will never take this batch; nothing was written.
     async fn commit(&self, batch: &[Change]) -> Result<Vec<Written>, StoreError>;
 
@@ -304,6 +305,14 @@ pub enum StoreError {
         #[source]
         source: BoxError,
     },
+    /// It was there and did not get this done: somebody holds a row of it, or it is too much at
+    /// once. Other rows, and smaller batches, may get through.
+    #[error("the database did not get this done ({during})")]
+    Blocked {
+        during: &'static str,
+        #[source]
+        source: BoxError,
+    },
     /// It will refuse this for ever.
     #[error("the database refuses this ({during})")]
     Rejected {
@@ -328,6 +337,13 @@ impl StoreError {
     /// Whether trying again later can help.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, StoreError::Unavailable { .. })
+        matches!(self, StoreError::Unavailable { .. } | StoreError::Blocked { .. })
+    }
+
+    /// Whether a row is to blame, and no waiting helps. Tables that are missing or of another
+    /// version are nobody's row: they may be there again a moment later.
+    #[must_use]
+    pub fn blames_rows(&self) -> bool {
+        matches!(self, StoreError::Rejected { .. } | StoreError::Unreadable { .. })
     }
 }

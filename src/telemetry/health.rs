@@ -30,6 +30,13 @@ impl Health {
         news
     }
 
+    /// Whether one of these parts is known not to be well, or has not begun.
+    #[must_use]
+    pub fn has_trouble(&self, is_meant: impl Fn(&str) -> bool) -> bool {
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.iter().any(|(part, trouble)| trouble.is_some() && is_meant(part))
+    }
+
     /// Ready when every part is known and well. Parts by name with their trouble.
     #[must_use]
     pub fn report(&self) -> (bool, BTreeMap<&'static str, Option<String>>) {
@@ -51,6 +58,9 @@ mod tests {
         assert!(!health.report().0, "orders are not taken in yet");
         assert!(health.set("orders", Some("no broker".to_owned())), "news");
         assert!(!health.set("orders", Some("still none".to_owned())));
+        assert!(health.has_trouble(|part| part == "orders"));
+        assert!(!health.has_trouble(|part| part == "database" || part == "relay"));
         assert!(health.set("orders", None) && health.report().0);
+        assert!(!health.has_trouble(|part| part == "orders"));
     }
 }

@@ -237,6 +237,24 @@ impl Telemetry {
         tracing::error!(%saga, reason, error, "a saga's clock cannot be dealt with");
     }
 
+    /// The clock was corrected by so much that somebody should know.
+    #[allow(clippy::unused_self)] // an event like the others, only logged
+    pub fn clock_stepped(&self, ahead_ms: i64) {
+        tracing::warn!(ahead_ms, "the database's time and this worker's had come apart");
+    }
+
+    /// A batch was not stored whole; what is in it is tried again in smaller ones.
+    #[allow(clippy::unused_self)] // an event like the others, only logged
+    pub fn batch_split(&self, sagas: usize, error: &dyn std::error::Error) {
+        tracing::warn!(sagas, error = chain(error), "a batch was not stored; trying it in parts");
+    }
+
+    /// Messages for a saga that this version cannot decide are kept out for a while.
+    #[allow(clippy::unused_self)] // an event like the others, only logged
+    pub fn set_aside(&self, what: &str, reason: &str, error: &str) {
+        tracing::warn!(what, reason, error, "set aside: a newer version may know what to do");
+    }
+
     pub fn received(&self, channel: &str, messages: usize) {
         self.received.with_label_values(&[channel]).inc_by(messages as u64);
     }

@@ -3,17 +3,25 @@
 //! Nothing here waits or fails. The lane loads before and commits after.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use serde_json::Value;
+use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::delivery::Delivery;
 use super::inputs::{Item, What, reread};
 use super::message::{Posting, Setting, postings};
 use super::timers;
 use crate::catalog::{Catalog, LoadedDefinition};
 use crate::saga::{self, Ignored, Input, Refusal, Saga, SagaId, Status, Time, Transition, Verdict};
 use crate::store::{Change, DeadLetter, JournalRow, OrderRow, Stored};
+
+/// Why a message is refused that a newer version may understand. Both are stored as reasons of
+/// dead letters.
+pub(super) const UNREADABLE_SAGA: &str = "unreadable-saga";
+pub(super) const UNKNOWN_DEFINITION: &str = "unknown-definition";
 
 /// All inputs of one saga in a batch, in the order in which they came.
 pub(super) struct Group {
@@ -23,9 +31,63 @@ pub(super) struct Group {
     pub parked: Vec<Uuid>,
     /// The items went in with an earlier round; only what was parked is still to be taken in.
     pub settled: bool,
+    /// The message that starts this saga and others; they are stored together or not at all.
+    pub kin: Option<usize>,
+    /// The most groups, itself included, that it may be decided and stored with.
+    pub company: usize,
+    /// How often it did not get through.
+    pub attempts: u32,
+    /// How often somebody else was faster.
+    pub lost_races: u32,
+    /// Since when it is set aside.
+    pub aside_since: Option<Instant>,
 }
 
 impl Group {
+    fn new(first: Item) -> Group {
+        Group {
+            saga: first.saga,
+            kin: kin(&first),
+            items: vec![first],
+            parked: Vec::new(),
+            settled: false,
+            company: usize::MAX,
+            attempts: 0,
+            lost_races: 0,
+            aside_since: None,
+        }
+    }
+
+    fn push(&mut self, item: Item) {
+        self.kin = self.kin.or(kin(&item));
+        self.items.push(item);
+    }
+
+    /// The messages that it came from.
+    pub fn deliveries(&self) -> impl Iterator<Item = &Arc<Delivery>> {
+        self.items.iter().filter_map(|item| item.delivery.as_ref())
+    }
+
+    /// Tenant and id of the order that starts here, if one does.
+    pub fn order(&self) -> Option<(String, String)> {
+        self.items.iter().find_map(|item| match &item.what {
+            What::Start { order, .. } => Some((order.tenant.clone(), order.order_id.clone())),
+            What::Input(_) => None,
+        })
+    }
+
+    /// Those of these letters that wait for the order which starts here.
+    pub fn parked_among(&self, letters: &[DeadLetter]) -> Vec<DeadLetter> {
+        if letters.is_empty() {
+            return Vec::new();
+        }
+        let Some((tenant, order_id)) = self.order() else { return Vec::new() };
+        let is_ours = |letter: &&DeadLetter| {
+            letter.tenant.as_ref() == Some(&tenant) && letter.order_id.as_ref() == Some(&order_id)
+        };
+        letters.iter().filter(is_ours).cloned().collect()
+    }
+
     /// The items that are still to be decided.
     fn open(&self) -> impl Iterator<Item = (usize, &Item)> {
         self.items.iter().enumerate().filter(|_| !self.settled)
@@ -41,17 +103,25 @@ impl Group {
     }
 }
 
+/// What the sagas have in common that one message starts.
+fn kin(item: &Item) -> Option<usize> {
+    let delivery = item.delivery.as_ref()?;
+    let starts_several = matches!(item.what, What::Start { .. }) && delivery.inputs() > 1;
+    starts_several.then(|| Arc::as_ptr(delivery).addr())
+}
+
 /// Sorts a batch by saga, keeping the order of arrival within each.
 pub(super) fn group(items: Vec<Item>) -> Vec<Group> {
-    let mut places = HashMap::with_capacity(items.len());
+    let mut places: HashMap<SagaId, usize> = HashMap::with_capacity(items.len());
     let mut groups: Vec<Group> = Vec::new();
     for item in items {
-        let place = *places.entry(item.saga).or_insert_with(|| {
-            let saga = item.saga;
-            groups.push(Group { saga, items: Vec::new(), parked: Vec::new(), settled: false });
-            groups.len() - 1
-        });
-        groups[place].items.push(item);
+        match places.entry(item.saga) {
+            Entry::Occupied(place) => groups[*place.get()].push(item),
+            Entry::Vacant(place) => {
+                place.insert(groups.len());
+                groups.push(Group::new(item));
+            }
+        }
     }
     groups
 }
@@ -70,8 +140,8 @@ pub(super) struct Decided {
     pub ignored: Vec<Ignored>,
     /// Where a clock was due and nothing came of it: when it is really next due.
     pub reschedule: Option<(SagaId, u32, Option<Time>)>,
-    /// The definition version that is not known here.
-    pub unknown_definition: Option<(String, u32)>,
+    /// A newer version may be able to decide: the reason why this one cannot, and the words.
+    pub beyond_us: Option<(&'static str, String)>,
 }
 
 /// What all decisions of a batch have in common.
@@ -99,11 +169,13 @@ pub(super) fn decide(
         (Some(stored), _) => {
             let OrderRow { definition, definition_version, .. } = &*stored.order;
             let Some(known) = desk.catalog.get(definition, *definition_version) else {
-                decided.unknown_definition = Some((definition.clone(), *definition_version));
+                let version = definition_version;
+                let error = format!("definition {definition} version {version} is not known");
+                decided.beyond_us = Some((UNKNOWN_DEFINITION, error));
                 return decided;
             };
             if stored.saga.steps.len() != known.definition.steps().len() {
-                decided.refused = group.refuse_all("unreadable-saga", OTHER_STEPS);
+                decided.beyond_us = Some((UNREADABLE_SAGA, OTHER_STEPS.to_owned()));
                 return decided;
             }
             (known.clone(), stored.order.clone(), stored.version, stored.saga.clone(), stored.due)
@@ -191,6 +263,11 @@ impl Run<'_> {
     fn all(&mut self, group: &Group, parked: &[DeadLetter]) -> Vec<Uuid> {
         let is_start = |item: &Item| matches!(item.what, What::Start { .. });
         let mut revived = group.parked.clone();
+        // A worker may have parked it and died before it could take it in from there.
+        let parked_before =
+            |item: &&Item| matches!(item.what, What::Input(Input::Fact(_) | Input::Cancel));
+        let came_again = group.open().map(|(_, item)| item).filter(parked_before);
+        revived.extend(came_again.filter_map(|item| item.delivery.as_ref()?.redelivered_as()));
         for (index, item) in group.open().filter(|(_, item)| is_start(item)) {
             self.one(index, item);
         }

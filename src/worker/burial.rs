@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use super::Shutdown;
 use super::delivery::Delivery;
 use crate::clock::{Backoff, Clock};
-use crate::store::{DeadLetter, Store, StoreError};
+use crate::store::{DeadLetter, Store};
 use crate::telemetry::Telemetry;
 
 /// How many unusable messages may wait to be written down.
@@ -78,7 +78,7 @@ impl Graveyard {
                 return false;
             }
             self.telemetry.part("dead-letters", Some(&error));
-            if is_refused(&error) {
+            if error.blames_rows() {
                 self.lighten(letters).await;
             }
             backoff.wait().await;
@@ -92,7 +92,7 @@ impl Graveyard {
     async fn lighten(&self, letters: &mut [DeadLetter]) {
         for letter in letters {
             let alone = self.store.bury(std::slice::from_ref(letter)).await;
-            if alone.is_err_and(|error| is_refused(&error)) {
+            if alone.is_err_and(|error| error.blames_rows()) {
                 letter.error = "it could not be stored with what was read from it".to_owned();
                 letter.headers = "{}".to_owned();
                 letter.tenant = None;
@@ -110,12 +110,6 @@ fn fitting(letters: &[DeadLetter]) -> usize {
         bytes <= MAX_BYTES
     };
     letters.iter().take_while(fits).count().clamp(1, letters.len())
-}
-
-/// Whether it is the letter that the database does not take. A table that is missing for a
-/// moment is no reason to keep less of it.
-fn is_refused(error: &StoreError) -> bool {
-    matches!(error, StoreError::Rejected { .. })
 }
 
 #[cfg(test)]

@@ -1,19 +1,26 @@
 //! The published definitions, as this worker knows them now.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
 
 use super::Shutdown;
 use crate::broker::{Broker, Topology};
 use crate::catalog::{self, Catalog};
-use crate::clock::{Backoff, Clock};
+use crate::clock::{Backoff, Clock, wait};
 use crate::saga::Millis;
 use crate::store::{DefinitionRow, Store, StoreError};
 use crate::telemetry::Telemetry;
 
 /// How often the worker looks for newly published versions.
 const REFRESH: Millis = Millis(10_000);
+/// The shortest time between two looks that messages ask for, which anybody can send: to read
+/// all definitions costs more than to decide.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+/// What this worker says of itself when it has no definition to work by.
+const DEFINITIONS: &str = "definitions";
 
 #[derive(Clone)]
 pub(super) struct Definitions {
@@ -21,6 +28,8 @@ pub(super) struct Definitions {
     broker: Arc<dyn Broker>,
     telemetry: Arc<Telemetry>,
     current: Arc<watch::Sender<Known>>,
+    /// When a message last made this worker look.
+    looked: Arc<Mutex<Option<Instant>>>,
 }
 
 /// What was read last.
@@ -29,7 +38,12 @@ struct Known {
     catalog: Arc<Catalog>,
     /// Published versions, those that cannot be read included.
     published: usize,
+    unreadable: usize,
 }
+
+#[derive(Debug, thiserror::Error)]
+#[error("no definition is published that this version can read: nothing can start")]
+struct NothingPublished;
 
 impl Definitions {
     /// Knows none until the first [`Definitions::refresh`].
@@ -39,34 +53,65 @@ impl Definitions {
         telemetry: Arc<Telemetry>,
     ) -> Definitions {
         let (current, _) = watch::channel(Known::default());
-        Definitions { store, broker, telemetry, current: Arc::new(current) }
+        telemetry.health.expect(DEFINITIONS);
+        let looked = Arc::default();
+        Definitions { store, broker, telemetry, current: Arc::new(current), looked }
     }
 
     pub fn current(&self) -> Arc<Catalog> {
         self.current.borrow().catalog.clone()
     }
 
+    /// Whether every published version can be read. What this worker does not understand may
+    /// otherwise be plain to a newer one.
+    pub fn is_complete(&self) -> bool {
+        self.current.borrow().unreadable == 0
+    }
+
     /// Reads all published definitions.
     pub async fn refresh(&self) -> Result<(), StoreError> {
+        let read = self.read().await;
+        let is_empty = self.current().all().next().is_none();
+        let trouble: Option<&dyn std::error::Error> = match &read {
+            Err(error) => Some(error),
+            Ok(()) if is_empty => Some(&NothingPublished),
+            Ok(()) => None,
+        };
+        self.telemetry.part(DEFINITIONS, trouble);
+        read
+    }
+
+    async fn read(&self) -> Result<(), StoreError> {
         let rows = self.store.definitions().await?;
         let published = rows.len();
         if published == self.current.borrow().published {
             return Ok(()); // published versions never change, so their number tells
         }
         let (catalog, unreadable) = read(&rows);
-        for row in unreadable {
+        for row in &unreadable {
             self.telemetry.unusable_definition(&row.name, row.version);
         }
-        self.current.send_replace(Known { catalog: Arc::new(catalog), published });
+        let unreadable = unreadable.len();
+        self.current.send_replace(Known { catalog: Arc::new(catalog), published, unreadable });
         Ok(())
     }
 
-    /// Looks for versions that a saga needs and this worker does not know, for as long as the
-    /// database is away.
+    /// Looks for versions that somebody has published and this worker does not know: before it
+    /// says of anything that no definition is for it. Looks for as long as the database is
+    /// away, and at most a few times a second.
     pub async fn learn(&self, shutdown: &Shutdown) {
+        let asked = Instant::now();
+        let mut looked = self.looked.lock().await;
+        if looked.is_some_and(|looked| looked > asked) {
+            return; // somebody else did, while this one waited
+        }
+        if let Some(looked) = *looked {
+            wait(LOOK_AGAIN.saturating_sub(looked.elapsed())).await;
+        }
+        *looked = Some(Instant::now());
         let mut backoff = Backoff::default();
         while let Err(error) = self.refresh().await {
-            if !error.is_transient() || shutdown.is_abandoned() {
+            if error.blames_rows() || shutdown.is_abandoned() {
                 return;
             }
             backoff.wait().await;
@@ -85,8 +130,7 @@ impl Definitions {
         let work = async {
             loop {
                 let _busy = clock.pause(REFRESH).await;
-                // A database that is away is noticed by others; a lane may have learned.
-                let _ = self.refresh().await;
+                let _ = self.refresh().await; // which tells of its trouble; a lane may have learned
                 let needed = self.topology();
                 if needed == declared {
                     continue;

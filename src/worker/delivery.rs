@@ -22,6 +22,10 @@ pub(super) struct Delivery {
     pub cause: Option<String>,
     pub tenant: Option<String>,
     pub order_id: Option<String>,
+    /// It was delivered before, to this worker or another one.
+    is_redelivered: bool,
+    /// How often it was delivered before, where the broker counts that.
+    pub returns: u32,
     ticket: Mutex<Option<Ticket>>,
     open: AtomicUsize,
     /// How many inputs found no saga to go to.
@@ -35,6 +39,7 @@ impl Delivery {
     /// Takes over a message that turned into `inputs` inputs, at least one.
     pub fn new(incoming: Incoming, inputs: usize, named: Named) -> Arc<Delivery> {
         let headers = serde_json::to_string(&incoming.headers).unwrap_or_default();
+        let returns = incoming.headers.get("x-delivery-count").and_then(|count| count.parse().ok());
         Arc::new(Delivery {
             source: incoming.channel.to_string(),
             body: incoming.body,
@@ -42,6 +47,8 @@ impl Delivery {
             cause: named.id,
             tenant: named.tenant.filter(|tenant| is_storable(tenant)),
             order_id: named.order_id.filter(|order_id| is_storable(order_id)),
+            is_redelivered: incoming.redelivered,
+            returns: returns.unwrap_or_default(),
             ticket: Mutex::new(Some(incoming.ticket)),
             open: AtomicUsize::new(inputs),
             homeless: AtomicUsize::new(0),
@@ -73,14 +80,32 @@ impl Delivery {
 
     /// The id of the letter in which it was parked, if it was.
     pub fn parked_as(&self) -> Option<Uuid> {
-        let parked = self.parked.load(Ordering::Acquire);
-        parked.then(|| letter_id(&self.source, &self.body, &self.headers))
+        self.parked.load(Ordering::Acquire).then(|| self.letter_id())
+    }
+
+    /// The id of the letter in which it may have been parked when it came before.
+    pub fn redelivered_as(&self) -> Option<Uuid> {
+        self.is_redelivered.then(|| self.letter_id())
+    }
+
+    /// The channel that it came from.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// How many inputs it turned into.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    fn letter_id(&self) -> Uuid {
+        letter_id(&self.source, &self.body, &self.headers)
     }
 
     /// The dead letter that this message becomes.
     pub fn letter(&self, reason: &str, error: &str, now: Time) -> DeadLetter {
         DeadLetter {
-            id: letter_id(&self.source, &self.body, &self.headers),
+            id: self.letter_id(),
             source: self.source.clone(),
             reason: reason.to_owned(),
             // A parser's words may quote the message, and no database takes every character.

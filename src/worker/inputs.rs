@@ -44,6 +44,11 @@ impl What {
             What::Input(input) => input,
         }
     }
+
+    /// Whether it is an answer to something that a saga sent.
+    pub fn is_reply(&self) -> bool {
+        matches!(self, What::Input(Input::Reply(_) | Input::Probed { .. }))
+    }
 }
 
 /// What became of a message.
@@ -52,14 +57,22 @@ pub(super) enum Read {
     Items(Vec<Item>),
     /// It cannot be processed.
     Dead { delivery: Arc<Delivery>, reason: &'static str, error: String },
-    /// A fact of a kind that no definition waits for: counted, and acknowledged.
-    Irrelevant(Arc<Delivery>),
+    /// An event for which none of these definitions is there: given back whole, to be read
+    /// again by whoever knows more of them.
+    Unheard { incoming: Incoming, name: String },
 }
 
 /// A message that means nothing: the reason code of its dead letter, and why, for a human.
 struct Unusable {
     reason: &'static str,
     error: String,
+}
+
+/// The dead letter, or the acknowledgement, for an event that no definition is for.
+pub(super) fn unheard(incoming: Incoming) -> Arc<Delivery> {
+    let event = envelope::decode(&incoming.body, &incoming.headers, usize::MAX);
+    let named = event.as_ref().map(Named::by).unwrap_or_default();
+    Delivery::new(incoming, 1, named)
 }
 
 fn unusable(reason: &'static str, error: impl Into<String>) -> Unusable {
@@ -95,7 +108,10 @@ pub(super) fn read(incoming: Incoming, catalog: &Catalog, max_bytes: usize, now:
         _ => reply(&event, &incoming).map(|item| vec![item]),
     };
     match understood {
-        Ok(inputs) if inputs.is_empty() => Read::Irrelevant(Delivery::new(incoming, 1, named)),
+        Ok(inputs) if inputs.is_empty() => {
+            let name = event.name().to_owned();
+            Read::Unheard { incoming, name }
+        }
         Ok(inputs) => {
             let delivery = Delivery::new(incoming, inputs.len(), named);
             let item = |(saga, what)| Item {
@@ -126,6 +142,7 @@ pub(super) fn reread(source: &str, body: &[u8], headers: &str) -> Option<(String
     Some((name, input))
 }
 
+/// Empty when no definition is for this event.
 type Inputs = Vec<(SagaId, What)>;
 
 fn order_event(
@@ -141,8 +158,7 @@ fn order_event(
     }
     let cancelled = catalog.cancelled_by(name);
     if cancelled.is_empty() {
-        let error = format!("no definition starts on, or is cancelled by, '{name}'");
-        return Err(unusable("unknown-saga", error));
+        return Ok(Vec::new());
     }
     let (tenant, order_id) = about(event, named)?;
     let sagas = cancelled.iter().map(|definition| SagaId::of(&tenant, &order_id, definition));
@@ -214,6 +230,12 @@ fn about(event: &Event, named: &mut Named) -> Result<(String, String), Unusable>
     let data = event.data.as_ref().map_or("{}", |data| data.get());
     let About { tenant_id, order_id } = parsed_unquoted(data)
         .map_err(|error| unusable("wrong-schema", format!("in its data: {error}")))?;
+    if let (Some(said), Some(tenant)) = (&event.tenantid, &tenant_id)
+        && said != tenant
+    {
+        let error = "the envelope's tenantid is not the tenant_id of its data";
+        return Err(unusable("wrong-schema", error));
+    }
     let tenant = tenant_id.or_else(|| event.tenantid.clone());
     let order_id = order_id.or_else(|| event.subject.clone());
     match (tenant, order_id) {

@@ -10,18 +10,48 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
-use super::batch::{Decided, Desk, Group, decide, group};
+use super::batch::{Decided, Desk, Group, UNKNOWN_DEFINITION, UNREADABLE_SAGA, decide, group};
 use super::burial::Graveyard;
 use super::definitions::Definitions;
-use super::inputs::{Item, What};
+use super::inputs::Item;
 use super::relay::{Posted, RelayHandle};
 use super::timers::TimerHandle;
+use super::turns::{Turns, is_alone};
 use super::{Options, Shutdown};
 use crate::clock::{Backoff, Clock};
 use crate::saga::{Ignored, Refusal, SagaId, Time};
+use crate::store::StoreError::{Blocked, Rejected};
 use crate::store::{Change, DeadLetter, Store, StoreError, Stored, Written};
 use crate::telemetry::{Seen, Telemetry};
+
+/// How often a group may lose its race, most of these behind a pause, before it is clear that
+/// nobody else is in it: a saga that cannot be loaded and cannot be made.
+const MAX_LOST_RACES: u32 = 10;
+const NEVER_FIRST: &str = "its saga changes each time before it is stored, or is there in part";
+
+/// What was stored and what was decided about it, by the place of its group in the batch.
+struct Round {
+    stored: HashMap<SagaId, Stored>,
+    decided: Vec<Decided>,
+    outcomes: HashMap<usize, (Written, Change)>,
+}
+
+impl Round {
+    /// The database will never take what comes of these.
+    fn refused(groups: &[Group], error: &str) -> Round {
+        let refused = |group: &Group| Decided {
+            refused: group.refuse_all("store-rejected", error),
+            ..Decided::default()
+        };
+        let decided = groups.iter().map(refused).collect();
+        Round { stored: HashMap::new(), decided, outcomes: HashMap::new() }
+    }
+}
+
+/// Sagas that are stored, and why others cannot be read.
+type Loaded = (HashMap<SagaId, Stored>, HashMap<SagaId, String>);
 
 pub(super) struct Lane {
     pub store: Arc<dyn Store>,
@@ -36,37 +66,68 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    /// Runs until all senders are gone and the queue is empty.
+    /// Runs until all senders are gone and the queue is empty. What waits behind a pause then
+    /// is let go: it was not acknowledged, so it comes again.
     pub async fn run(self, mut queue: mpsc::Receiver<Vec<Item>>) {
         let max = self.options.max_batch;
         let mut messages = Vec::with_capacity(max);
-        while queue.recv_many(&mut messages, max).await > 0 {
-            let items: Vec<Item> = messages.drain(..).flatten().collect();
-            self.telemetry.batch(items.len());
-            let mut groups = group(items);
-            // Each round settles every saga but those that another worker changed meanwhile.
-            while !groups.is_empty() && !self.shutdown.is_abandoned() {
-                groups = self.round(groups).await;
+        let mut turns = Turns::default();
+        loop {
+            tokio::select! {
+                taken = queue.recv_many(&mut messages, max) => {
+                    if taken == 0 {
+                        return;
+                    }
+                    let items: Vec<Item> = messages.drain(..).flatten().collect();
+                    self.telemetry.batch(items.len());
+                    turns.add(group(items));
+                }
+                () = turns.ripen() => {}
+            }
+            while let Some(groups) = turns.next() {
+                self.round(groups, &mut turns).await;
+                if self.shutdown.is_abandoned() {
+                    return; // what was not acknowledged comes again
+                }
             }
         }
     }
 
-    /// One load, decide, commit. The groups that lost a race come back.
-    async fn round(&self, groups: Vec<Group>) -> Vec<Group> {
+    /// One load, decide, commit, settle. While the database is away it begins anew each time:
+    /// a decision is about now, and old by the time it could be stored. A batch in which
+    /// something does not get through comes again in parts.
+    async fn round(&self, groups: Vec<Group>, turns: &mut Turns) {
+        let mut backoff = Backoff::default();
+        while !self.shutdown.is_abandoned() {
+            match self.attempt(&groups).await {
+                Ok(round) => return self.settle(groups, round, turns).await,
+                Err(Rejected { source, .. }) if is_alone(&groups) => {
+                    let round = Round::refused(&groups, &source.to_string());
+                    return self.settle(groups, round, turns).await;
+                }
+                Err(error) if error.blames_rows() || matches!(error, Blocked { .. }) => {
+                    self.telemetry.batch_split(groups.len(), &error);
+                    return turns.split(groups);
+                }
+                Err(error) => {
+                    self.telemetry.part(super::DATABASE, Some(&error));
+                    backoff.wait().await;
+                }
+            }
+        }
+    }
+
+    async fn attempt(&self, groups: &[Group]) -> Result<Round, StoreError> {
         let ids: Vec<SagaId> = groups.iter().map(|group| group.saga).collect();
-        let Some((stored, unreadable)) = self.load(&ids).await else {
-            return Vec::new(); // abandoned: nothing was acknowledged, all of it comes again
-        };
+        let (stored, unreadable) = self.load(&ids).await?;
         // A repeated order, or one in whose favour this lane looks again: see `adopt`.
         let known = groups.iter().filter(|group| stored.contains_key(&group.saga));
-        let parked = self.parked(known).await;
-        let mut decided = self.decide(&groups, &stored, &parked).await;
+        let parked = self.parked(known).await?;
+        let mut decided = self.decide(groups, &stored, &parked).await;
         for (group, decided) in groups.iter().zip(&mut decided) {
             if let Some(error) = unreadable.get(&group.saga) {
-                *decided = Decided {
-                    refused: group.refuse_all("unreadable-saga", error),
-                    ..Decided::default()
-                };
+                let beyond_us = Some((UNREADABLE_SAGA, error.clone()));
+                *decided = Decided { beyond_us, ..Decided::default() };
             }
         }
         let (changes, index): (Vec<Change>, Vec<usize>) = decided
@@ -74,34 +135,33 @@ impl Lane {
             .enumerate()
             .filter_map(|(index, decided)| Some((decided.change.take()?, index)))
             .unzip();
-        let written = self.commit(&changes).await;
+        let written = self.commit(&changes).await?;
+        self.telemetry.part(super::DATABASE, None);
         let outcomes = index.into_iter().zip(written.into_iter().zip(changes)).collect();
-        self.settle(groups, decided, outcomes, &stored).await
+        Ok(Round { stored, decided, outcomes })
     }
 
-    /// The stored sagas among these, and those that cannot be read, each with why. `None` when
-    /// the worker was told to stop while the database was away.
-    async fn load(
-        &self,
-        ids: &[SagaId],
-    ) -> Option<(HashMap<SagaId, Stored>, HashMap<SagaId, String>)> {
+    /// The stored sagas among these, and those that cannot be read, each with why.
+    async fn load(&self, ids: &[SagaId]) -> Result<Loaded, StoreError> {
         let mut stored = Vec::new();
         let mut unreadable = HashMap::new();
-        match self.retried(|| self.store.load(ids)).await {
+        match self.store.load(ids).await {
             Ok(all) => stored = all,
-            Err(error) if error.is_transient() => return None,
             // One damaged row must not stall the lane: find it.
-            Err(_) => {
+            Err(error) if error.blames_rows() => {
                 for id in ids {
-                    match self.retried(|| self.store.load(std::slice::from_ref(id))).await {
+                    match self.store.load(std::slice::from_ref(id)).await {
                         Ok(one) => stored.extend(one),
-                        Err(error) if error.is_transient() => return None,
-                        Err(error) => drop(unreadable.insert(*id, error.to_string())),
+                        Err(error) if error.blames_rows() => {
+                            unreadable.insert(*id, error.to_string());
+                        }
+                        Err(error) => return Err(error),
                     }
                 }
             }
+            Err(error) => return Err(error),
         }
-        Some((stored.into_iter().map(|stored| (stored.saga.id, stored)).collect(), unreadable))
+        Ok((stored.into_iter().map(|stored| (stored.saga.id, stored)).collect(), unreadable))
     }
 
     async fn decide(
@@ -120,10 +180,12 @@ impl Lane {
                 claimed_until: now + super::relay::CLAIM_LEASE,
             };
             let of = |group: &Group| {
-                decide(&desk, group, stored.get(&group.saga), &for_group(group, parked))
+                decide(&desk, group, stored.get(&group.saga), &group.parked_among(parked))
             };
             let decided: Vec<Decided> = groups.iter().map(of).collect();
-            if decided.iter().all(|decided| decided.unknown_definition.is_none()) {
+            let is_unknown =
+                |decided: &Decided| matches!(decided.beyond_us, Some((UNKNOWN_DEFINITION, _)));
+            if !decided.iter().any(is_unknown) {
                 return decided;
             }
             // A version published a moment ago by somebody else: look it up and decide again.
@@ -135,91 +197,73 @@ impl Lane {
     }
 
     /// Messages that came before the orders which start in these groups.
-    async fn parked<'a>(&self, groups: impl Iterator<Item = &'a Group>) -> Vec<DeadLetter> {
-        let orders: HashSet<(String, String)> = groups.filter_map(order_of).collect();
+    async fn parked<'a>(
+        &self,
+        groups: impl Iterator<Item = &'a Group>,
+    ) -> Result<Vec<DeadLetter>, StoreError> {
+        let orders: HashSet<(String, String)> = groups.filter_map(Group::order).collect();
         if orders.is_empty() {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let orders: Vec<(String, String)> = orders.into_iter().collect();
-        self.retried(|| self.store.parked(&orders)).await.unwrap_or_default()
+        let blocks = |error: StoreError| match error.blames_rows() {
+            // A damaged letter, and no reason to refuse the order.
+            true => Blocked { during: "looking for letters", source: error.into() },
+            false => error,
+        };
+        self.store.parked(&orders).await.map_err(blocks)
     }
 
-    /// Commits all changes. A batch that the database refuses for good is split in halves until
-    /// the change that cannot be stored is found; the rest is committed.
-    async fn commit(&self, changes: &[Change]) -> Vec<Outcome> {
-        let mut outcomes: Vec<Option<Outcome>> = changes.iter().map(|_| None).collect();
-        let mut ranges: Vec<std::ops::Range<usize>> = Vec::new();
-        ranges.push(0..changes.len());
-        while let Some(range) = ranges.pop() {
-            if range.is_empty() {
-                continue;
-            }
-            let began = tokio::time::Instant::now();
-            let batch = &changes[range.clone()];
-            match self.retried(|| self.store.commit(batch)).await {
-                Ok(written) => {
-                    self.telemetry.committed(began.elapsed().as_secs_f64());
-                    for (index, written) in range.zip(written) {
-                        outcomes[index] = Some(match written {
-                            Written::Committed => Outcome::Committed,
-                            Written::LostRace => Outcome::LostRace,
-                        });
-                    }
-                }
-                Err(error) if error.is_transient() => break, // abandoned: as if nothing was known
-                Err(error) if range.len() == 1 => {
-                    outcomes[range.start] = Some(Outcome::Poisoned(error.to_string()));
-                }
-                Err(_) => {
-                    let middle = range.start + range.len() / 2;
-                    ranges.push(middle..range.end);
-                    ranges.push(range.start..middle);
-                }
-            }
+    async fn commit(&self, changes: &[Change]) -> Result<Vec<Written>, StoreError> {
+        if changes.is_empty() {
+            return Ok(Vec::new());
         }
-        outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::LostRace)).collect()
+        let began = Instant::now();
+        let written = self.store.commit(changes).await?;
+        self.telemetry.committed(began.elapsed().as_secs_f64());
+        Ok(written)
     }
 
     /// Hands on what was committed, buries what was refused, acknowledges both.
-    async fn settle(
-        &self,
-        groups: Vec<Group>,
-        decided: Vec<Decided>,
-        mut outcomes: HashMap<usize, (Outcome, Change)>,
-        stored: &HashMap<SagaId, Stored>,
-    ) -> Vec<Group> {
+    async fn settle(&self, groups: Vec<Group>, round: Round, turns: &mut Turns) {
+        let Round { stored, decided, mut outcomes } = round;
         let now = self.clock.now();
-        let mut again = Vec::new();
         let mut letters = Vec::new();
         let mut finished = Vec::new();
         let mut reschedules = Vec::new();
         let mut posted = Vec::new();
         let mut created = HashSet::new();
-        for (index, (group, mut decided)) in groups.into_iter().zip(decided).enumerate() {
-            let mut refused = std::mem::take(&mut decided.refused);
+        for (index, (mut group, mut decided)) in groups.into_iter().zip(decided).enumerate() {
             match outcomes.remove(&index) {
-                Some((Outcome::LostRace, _)) => {
+                Some((Written::LostRace, _)) => {
                     self.telemetry.lost_race();
-                    again.push(group);
-                    continue;
+                    group.lost_races += 1;
+                    if group.lost_races < MAX_LOST_RACES {
+                        turns.again(group);
+                        continue;
+                    }
+                    decided = Decided {
+                        refused: group.refuse_all(UNREADABLE_SAGA, NEVER_FIRST),
+                        ..Decided::default()
+                    };
                 }
-                Some((Outcome::Poisoned(error), _)) => {
-                    refused = group.refuse_all("store-rejected", &error);
-                    decided.postings.clear(); // not stored, so not sent
-                }
-                Some((Outcome::Committed, change)) => {
-                    self.committed(&change, &decided, stored, now);
+                Some((Written::Committed, change)) => {
+                    self.committed(&change, &decided, &stored, now);
                     created.extend((change.from_version == 0).then_some(group.saga));
                 }
                 None => {}
             }
-            if let Some((name, version)) = &decided.unknown_definition {
-                let error = format!("definition {name} version {version} is not published");
-                refused = group.refuse_all("unknown-definition", &error);
+            if let Some((reason, error)) = &decided.beyond_us {
+                if self.sets_aside(&mut group, reason, error) {
+                    turns.again(group);
+                    continue;
+                }
+                decided.refused = group.refuse_all(reason, error);
             }
             decided.ignored.iter().for_each(|why: &Ignored| self.telemetry.ignored(why.as_str()));
             reschedules.extend(decided.reschedule);
-            letters.extend(refused.iter().filter_map(|refused| self.letter(&group, refused, now)));
+            let letter = |refused| self.letter(&group, refused, now);
+            letters.extend(decided.refused.iter().filter_map(letter));
             let busy = self.clock.busy();
             posted.extend(
                 decided.postings.into_iter().map(|posting| Posted { posting, busy: busy.clone() }),
@@ -227,31 +271,37 @@ impl Lane {
             finished.push(group);
         }
         if !self.graveyard.bury(letters).await {
-            return Vec::new(); // abandoned: nothing is acknowledged
+            return; // abandoned: nothing is acknowledged
         }
         self.reschedule(&reschedules).await;
-        again.extend(self.adopt(&mut finished, stored, &created).await);
-        if self.shutdown.is_abandoned() {
-            return Vec::new();
+        for group in self.adopt(&mut finished, &stored, &created).await {
+            turns.again(group);
         }
-        for item in finished.iter().flat_map(|group| &group.items) {
-            if let Some(delivery) = &item.delivery {
-                delivery.finish();
-            }
+        for delivery in finished.iter().flat_map(Group::deliveries) {
+            delivery.finish();
         }
         for posted in posted {
             self.relay.send(posted).await;
         }
-        again
     }
 
-    /// Corrects due times where a clock was looked at and nothing was due.
+    /// Whether a group waits for another look: a version that this worker does not know may be
+    /// published soon, and another worker may be new enough for a saga that this one cannot
+    /// read. It gets the messages when this one is replaced. A clock comes again by itself.
+    fn sets_aside(&self, group: &mut Group, reason: &str, error: &str) -> bool {
+        let Some(delivery) = group.deliveries().next() else { return false };
+        if group.aside_since.is_none() {
+            self.telemetry.set_aside(delivery.source(), reason, error);
+        }
+        group.aside_since.get_or_insert_with(Instant::now).elapsed() < self.options.set_aside
+    }
+
+    /// Corrects due times where a clock was looked at and nothing was due. Where that fails it
+    /// is looked at again, once the claim runs out.
     async fn reschedule(&self, sagas: &[(SagaId, u32, Option<Time>)]) {
-        if sagas.is_empty() {
+        if sagas.is_empty() || self.store.reschedule(sagas).await.is_err() {
             return;
         }
-        // Refused for good, it is looked at again when the claim runs out.
-        let _ = self.retried(|| self.store.reschedule(sagas)).await;
         for due in sagas.iter().filter_map(|(.., due)| *due) {
             self.timers.due(due, self.clock.busy());
         }
@@ -260,7 +310,8 @@ impl Lane {
     /// Takes out the groups that are to be decided once more because of a parked message. It
     /// was parked while, on another worker, its order was being taken in. Whoever parks looks
     /// afterwards whether the saga has come, and whoever starts a saga looks afterwards whether
-    /// something was parked: so at least one of the two sees the other.
+    /// something was parked: so at least one of the two sees the other. Where the look fails
+    /// they are decided once more, to look again.
     async fn adopt(
         &self,
         finished: &mut Vec<Group>,
@@ -269,20 +320,23 @@ impl Lane {
     ) -> Vec<Group> {
         let mut parking = Vec::new();
         for group in finished.iter_mut().filter(|group| !stored.contains_key(&group.saga)) {
-            let deliveries = group.items.iter().filter_map(|item| item.delivery.as_ref());
-            group.parked = deliveries.filter_map(|delivery| delivery.parked_as()).collect();
+            group.parked = group.deliveries().filter_map(|delivery| delivery.parked_as()).collect();
             parking.extend((!group.parked.is_empty()).then_some(group.saga));
         }
         let found = match parking.is_empty() {
-            true => HashMap::new(),
-            false => self.load(&parking).await.unwrap_or_default().0,
+            true => Some(HashMap::new()),
+            false => self.load(&parking).await.ok().map(|(found, _)| found),
         };
         let newcomers = finished.iter().filter(|group| created.contains(&group.saga));
-        let letters = self.parked(newcomers).await;
+        let letters = self.parked(newcomers).await.ok();
+        let has_letter = |group: &Group| {
+            letters.as_ref().is_none_or(|letters| !group.parked_among(letters).is_empty())
+        };
+        let has_come = |saga: &SagaId| found.as_ref().is_none_or(|found| found.contains_key(saga));
         let concerned = |group: &mut Group| {
             // Its items are in; only the letters are still to be taken in.
-            group.settled = created.contains(&group.saga) && !for_group(group, &letters).is_empty();
-            group.settled || (!group.parked.is_empty() && found.contains_key(&group.saga))
+            group.settled = created.contains(&group.saga) && has_letter(group);
+            group.settled || (!group.parked.is_empty() && has_come(&group.saga))
         };
         finished.extract_if(.., concerned).collect()
     }
@@ -332,7 +386,7 @@ impl Lane {
             return None;
         };
         let is_unknown = *reason == Refusal::UnknownSaga.as_str();
-        let letter = if is_unknown && delivery.order_id.is_some() && !is_reply(&item.what) {
+        let letter = if is_unknown && delivery.order_id.is_some() && !item.what.is_reply() {
             if !delivery.is_homeless() {
                 return None;
             }
@@ -343,55 +397,4 @@ impl Lane {
         self.telemetry.dead_letter(&letter.reason, &letter.source, error);
         Some(letter)
     }
-
-    /// Does it again, with jittered backoff, for as long as the database is away.
-    async fn retried<T, F>(&self, attempt: impl Fn() -> F) -> Result<T, StoreError>
-    where
-        F: Future<Output = Result<T, StoreError>>,
-    {
-        let mut backoff = Backoff::default();
-        loop {
-            match attempt().await {
-                Err(error) if error.is_transient() && !self.shutdown.is_abandoned() => {
-                    self.telemetry.part(super::DATABASE, Some(&error));
-                    backoff.wait().await;
-                }
-                result => {
-                    self.telemetry.part(super::DATABASE, None);
-                    return result;
-                }
-            }
-        }
-    }
-}
-
-enum Outcome {
-    Committed,
-    LostRace,
-    /// The database will never take it.
-    Poisoned(String),
-}
-
-fn is_reply(what: &What) -> bool {
-    use crate::saga::Input;
-    matches!(what, What::Input(Input::Reply(_) | Input::Probed { .. }))
-}
-
-fn order_of(group: &Group) -> Option<(String, String)> {
-    group.items.iter().find_map(|item| match &item.what {
-        What::Start { order, .. } => Some((order.tenant.clone(), order.order_id.clone())),
-        What::Input(_) => None,
-    })
-}
-
-/// The parked messages of a group's order.
-fn for_group(group: &Group, parked: &[DeadLetter]) -> Vec<DeadLetter> {
-    if parked.is_empty() {
-        return Vec::new();
-    }
-    let Some((tenant, order_id)) = order_of(group) else { return Vec::new() };
-    let is_ours = |letter: &&DeadLetter| {
-        letter.tenant.as_ref() == Some(&tenant) && letter.order_id.as_ref() == Some(&order_id)
-    };
-    parked.iter().filter(is_ours).cloned().collect()
 }

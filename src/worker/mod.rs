@@ -24,6 +24,7 @@ mod relay;
 mod shutdown;
 mod sweeper;
 mod timers;
+mod turns;
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -47,7 +48,8 @@ pub use relay::UNCLAIMED;
 use relay::{Relay, tidy_up};
 pub use shutdown::{Shutdown, Stopper, shutdown};
 use sweeper::Sweeper;
-use timers::Timers;
+pub use timers::bucket;
+use timers::{TimerHandle, Timers};
 
 /// What is taken in, and what each is called among the parts of the worker.
 const CHANNELS: [(Channel, &str); 4] = [
@@ -58,8 +60,13 @@ const CHANNELS: [(Channel, &str); 4] = [
 ];
 /// The part that says whether the database can be worked with.
 const DATABASE: &str = "database";
+/// How the parts that publish are called; what follows tells them apart.
+const RELAY: &str = "relay";
 /// How often the worker's clock is set by the database's.
-const CLOCK_EVERY: Millis = Millis(30_000);
+const CLOCK_EVERY: Millis = Millis(10_000);
+/// A correction of the worker's clock by more than this, in milliseconds, is worth a line in
+/// the log: clocks drift by less.
+const CLOCK_STEP_MS: i64 = 1_000;
 /// How often stored sagas are counted for the gauges.
 const COUNT_EVERY: Millis = Millis(15_000);
 /// Confirmed rows that may wait to be deleted.
@@ -85,6 +92,11 @@ pub struct Options {
     pub timers: bool,
     /// The longest time between two looks for due sagas.
     pub timer_poll: Millis,
+    /// How long a message that this version cannot decide is kept out, for a newer worker to
+    /// take when this one is replaced, before it becomes a dead letter.
+    pub set_aside: Duration,
+    /// How long the database may be away before what was taken in is handed back.
+    pub outage: Duration,
 }
 
 impl Default for Options {
@@ -99,6 +111,10 @@ impl Default for Options {
             drain: Duration::from_secs(20),
             timers: true,
             timer_poll: Millis::SECOND,
+            // Rolling upgrades take minutes; RabbitMQ takes back after 30 what is not
+            // acknowledged, and counts a delivery.
+            set_aside: Duration::from_secs(600),
+            outage: Duration::from_secs(60),
         }
     }
 }
@@ -152,11 +168,10 @@ async fn prepare(
     let ready = async || {
         store.check().await?;
         definitions.refresh().await?;
-        let now = store.now().await?;
-        if let Some(clock) = system_clock {
-            clock.correct(now);
+        match system_clock {
+            Some(clock) => correct(clock, store).await.map(drop),
+            None => Ok(()),
         }
-        Ok::<(), StoreError>(())
     };
     while !shutdown.is_stopping() {
         match ready().await {
@@ -193,7 +208,7 @@ impl Parts {
     async fn run(self, system_clock: Option<Arc<SystemClock>>, held: Busy) {
         let mut flow = JoinSet::new();
         let (relay_handle, confirmed) = self.start_relays(&mut flow);
-        let (timer_handle, news) = Timers::channel();
+        let due_times = TimerHandle::default();
         let (lanes, queues) = Lanes::new(self.options.lanes);
         for queue in queues {
             let lane = Lane {
@@ -202,7 +217,7 @@ impl Parts {
                 telemetry: self.telemetry.clone(),
                 definitions: self.definitions.clone(),
                 relay: relay_handle.clone(),
-                timers: timer_handle.clone(),
+                timers: due_times.clone(),
                 options: self.options.clone(),
                 graveyard: self.graveyard(),
                 shutdown: self.shutdown.clone(),
@@ -221,7 +236,7 @@ impl Parts {
             self.clock.clone(),
             self.telemetry.clone(),
             lanes,
-            news,
+            due_times,
             self.options.timer_poll,
         );
         flow.spawn(timers.run(self.options.clone(), self.shutdown.clone(), held.clone()));
@@ -236,9 +251,9 @@ impl Parts {
         flow.spawn(count(self.store.clone(), self.telemetry.clone(), self.shutdown.clone()));
         if let Some(system_clock) = system_clock {
             let store = self.store.clone();
-            flow.spawn(keep_time(store, system_clock, self.shutdown.clone()));
+            let telemetry = self.telemetry.clone();
+            flow.spawn(keep_time(store, system_clock, telemetry, self.shutdown.clone()));
         }
-        drop(timer_handle);
         tokio::select! {
             () = self.shutdown.stopped() => {}
             // Parts end only when told to. A worker that lacks one is better dead than half alive.
@@ -301,20 +316,42 @@ impl Parts {
                 lanes: lanes.clone(),
                 burial: burial.clone(),
                 options: self.options.clone(),
+                shutdown: self.shutdown.clone(),
             };
-            consumers.spawn(intake.run(self.shutdown.clone()));
+            consumers.spawn(intake.run());
         }
         consumers
     }
 }
 
+/// Whether answers come in, or commands go out, by this part.
+fn is_line(part: &str) -> bool {
+    let takes_in =
+        CHANNELS.iter().any(|(channel, name)| *name == part && !matches!(channel, Channel::Dead));
+    takes_in || part.starts_with(RELAY)
+}
+
+/// Sets the clock by the database's. By how many milliseconds it went ahead.
+async fn correct(clock: &SystemClock, store: &dyn Store) -> Result<i64, StoreError> {
+    let asked = clock.now();
+    let answer = store.now().await?;
+    Ok(clock.correct(answer, asked).unwrap_or(0))
+}
+
 /// Sets the clock by the database's now and then.
-async fn keep_time(store: Arc<dyn Store>, clock: Arc<SystemClock>, shutdown: Shutdown) {
+async fn keep_time(
+    store: Arc<dyn Store>,
+    clock: Arc<SystemClock>,
+    telemetry: Arc<Telemetry>,
+    shutdown: Shutdown,
+) {
     let work = async {
         loop {
             crate::clock::wait(Duration::from_millis(CLOCK_EVERY.0)).await;
-            if let Ok(now) = store.now().await {
-                clock.correct(now);
+            if let Ok(ahead_ms) = correct(&clock, &*store).await
+                && ahead_ms.abs() > CLOCK_STEP_MS
+            {
+                telemetry.clock_stepped(ahead_ms);
             }
         }
     };

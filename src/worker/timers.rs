@@ -4,14 +4,17 @@
 //! indexed column is coarse, and lazy: a clock that moves *later* leaves it alone, so that a
 //! saga that runs through its steps rewrites no index. The timer then comes too early once,
 //! finds nothing due, and moves the time on.
+//!
+//! No clock is claimed while answers cannot come in or commands cannot go out: then the
+//! silence that a clock stands for is our own.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
 use super::inputs::{Item, What};
 use super::lanes::Lanes;
-use super::{Options, Shutdown};
+use super::{Options, Shutdown, is_line};
 use crate::clock::{Backoff, Busy, Clock};
 use crate::saga::{Input, Millis, Time};
 use crate::store::{Store, StoreError};
@@ -24,8 +27,12 @@ const CLAIM_LIMIT: usize = 500;
 /// How long a claim keeps other workers off, should this one die before it has dealt with it.
 const CLAIM_LEASE: Millis = Millis(30_000);
 
+/// Before this no clock is due: all news are let go.
+const NEVER: Time = Time(i64::MIN);
+
 /// The coarse time at which a saga with this next clock is looked at.
-pub(super) fn bucket(next: Option<Time>) -> Option<Time> {
+#[must_use]
+pub fn bucket(next: Option<Time>) -> Option<Time> {
     let width = i64::try_from(BUCKET.0).unwrap_or(1);
     next.map(|Time(at)| Time(at.saturating_add(width - 1).div_euclid(width) * width))
 }
@@ -39,15 +46,38 @@ pub(super) fn lazy_due(stored: Option<Time>, next: Option<Time>) -> Option<Time>
     }
 }
 
-/// Tells the timers of a due time that a lane has just stored.
-#[derive(Debug, Clone)]
-pub(super) struct TimerHandle(mpsc::UnboundedSender<(Time, Busy)>);
+/// Tells the timers of due times that lanes have just stored.
+#[derive(Debug, Clone, Default)]
+pub(super) struct TimerHandle(Arc<News>);
+
+#[derive(Debug, Default)]
+struct News {
+    /// The earliest that the timers have not heard of. Later ones they find in the store.
+    earliest: Mutex<Option<(Time, Busy)>>,
+    changed: Notify,
+}
 
 impl TimerHandle {
-    /// Never blocks. Unbounded is safe: at most one message per stored transition, and the
-    /// timers take all of them at each look.
+    /// Never blocks.
     pub fn due(&self, at: Time, busy: Busy) {
-        let _ = self.0.send((at, busy));
+        let mut earliest = self.0.earliest.lock().unwrap_or_else(PoisonError::into_inner);
+        if earliest.as_ref().is_none_or(|(known, _)| at < *known) {
+            *earliest = Some((at, busy));
+            self.0.changed.notify_one();
+        }
+    }
+
+    /// Waits for news of a due time before `bound`; later ones are let go.
+    async fn before(&self, bound: Time) -> Busy {
+        loop {
+            let news = self.0.earliest.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some((at, busy)) = news
+                && at < bound
+            {
+                return busy;
+            }
+            self.0.changed.notified().await;
+        }
     }
 }
 
@@ -56,24 +86,19 @@ pub(super) struct Timers {
     clock: Arc<dyn Clock>,
     telemetry: Arc<Telemetry>,
     lanes: Lanes,
-    news: mpsc::UnboundedReceiver<(Time, Busy)>,
+    news: TimerHandle,
     /// The longest time between two looks, for due times that another worker wrote.
     poll: Millis,
     backoff: Backoff,
 }
 
 impl Timers {
-    pub fn channel() -> (TimerHandle, mpsc::UnboundedReceiver<(Time, Busy)>) {
-        let (sender, news) = mpsc::unbounded_channel();
-        (TimerHandle(sender), news)
-    }
-
     pub fn new(
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         telemetry: Arc<Telemetry>,
         lanes: Lanes,
-        news: mpsc::UnboundedReceiver<(Time, Busy)>,
+        news: TimerHandle,
         poll: Millis,
     ) -> Timers {
         let backoff = Backoff::default();
@@ -85,10 +110,9 @@ impl Timers {
         if !options.timers {
             // Take the news all the same, so that nobody's `Busy` waits here for ever.
             drop(held);
-            let ignore = async { while self.news.recv().await.is_some() {} };
             return tokio::select! {
                 () = shutdown.stopped() => {}
-                () = ignore => {}
+                _busy = self.news.before(NEVER) => {}
             };
         }
         let mut held = held;
@@ -105,6 +129,10 @@ impl Timers {
 
     /// Sends all that is due to the lanes, then waits for the next due time or news of one.
     async fn look(&mut self, held: Busy) -> Busy {
+        if self.telemetry.health.has_trouble(is_line) {
+            self.backoff.wait().await;
+            return held;
+        }
         let Some(next) = self.fire().await else {
             self.backoff.wait().await;
             return held;
@@ -114,14 +142,14 @@ impl Timers {
             Some(next) => {
                 tokio::select! {
                     busy = self.clock.sleep_until(next, held) => busy,
-                    Some((_, busy)) = earlier(&mut self.news, next) => busy,
+                    busy = self.news.before(next) => busy,
                     busy = self.clock.pause(self.poll) => busy,
                 }
             }
             None => {
                 drop(held);
                 tokio::select! {
-                    Some((_, busy)) = self.news.recv() => busy,
+                    busy = self.news.before(Time(i64::MAX)) => busy,
                     busy = self.clock.pause(self.poll) => busy,
                 }
             }
@@ -161,19 +189,6 @@ impl Timers {
                 let _busy = self.clock.busy();
                 self.lanes.send(vec![Item { saga, what, delivery: None, _busy }]).await;
             }
-        }
-    }
-}
-
-/// The next news of a due time before `bound`; later ones are let go.
-async fn earlier(
-    news: &mut mpsc::UnboundedReceiver<(Time, Busy)>,
-    bound: Time,
-) -> Option<(Time, Busy)> {
-    loop {
-        let (at, busy) = news.recv().await?;
-        if at < bound {
-            return Some((at, busy));
         }
     }
 }

@@ -1,5 +1,6 @@
-//! A store that counts lost races and, now and then, commits and then says that it could not be reached: what a lost
-//! connection looks like to whoever waited for the answer.
+//! A store in trouble. It counts lost races and, now and then, commits and then says that it
+//! could not be reached: what a lost connection looks like to whoever waited for the answer.
+//! Or it objects to what a test tells it to.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,8 +15,27 @@ use makegood::store::{
 /// How often others get their turn while a commit is on its way.
 const ROUND_TRIP: usize = 100;
 
+/// Asked before each commit; an error is the answer.
+pub type BeforeCommit = Box<dyn Fn(&[Change]) -> Result<(), StoreError> + Send + Sync>;
+/// Shown what was loaded; what it returns is the answer.
+pub type AfterLoad = Box<dyn Fn(Vec<Stored>) -> Result<Vec<Stored>, StoreError> + Send + Sync>;
+
+/// What a store in trouble says.
+pub struct Trouble {
+    pub before_commit: BeforeCommit,
+    pub after_load: AfterLoad,
+}
+
+impl Default for Trouble {
+    fn default() -> Trouble {
+        Trouble { before_commit: Box::new(|_| Ok(())), after_load: Box::new(Ok) }
+    }
+}
+
 pub struct Forgetful {
     store: Arc<dyn Store>,
+    trouble: Trouble,
+    looks_for_due: AtomicU64,
     /// Every how many commits; 0: never.
     every: u64,
     commits: AtomicU64,
@@ -24,8 +44,19 @@ pub struct Forgetful {
 
 impl Forgetful {
     pub fn new(store: Arc<dyn Store>, every: u64) -> Arc<Forgetful> {
-        let (commits, lost_races) = (AtomicU64::new(0), AtomicU64::new(0));
-        Arc::new(Forgetful { store, every, commits, lost_races })
+        Arc::new(Forgetful { every, ..Forgetful::troubled(store, Trouble::default()) })
+    }
+
+    /// Forgets nothing, and objects.
+    pub fn troubled(store: Arc<dyn Store>, trouble: Trouble) -> Forgetful {
+        let zero = || AtomicU64::new(0);
+        let (commits, lost_races, looks_for_due) = (zero(), zero(), zero());
+        Forgetful { store, trouble, looks_for_due, every: 0, commits, lost_races }
+    }
+
+    /// How often the timers looked for the next due time.
+    pub fn looks_for_due(&self) -> u64 {
+        self.looks_for_due.load(Ordering::Relaxed)
     }
 
     /// How many answers were withheld.
@@ -46,11 +77,12 @@ impl Store for Forgetful {
         for _ in 0..ROUND_TRIP {
             tokio::task::yield_now().await;
         }
+        (self.trouble.before_commit)(batch)?;
         let written = self.store.commit(batch).await?;
         let lost = written.iter().filter(|written| **written == Written::LostRace).count();
         self.lost_races.fetch_add(lost as u64, Ordering::Relaxed);
         let number = self.commits.fetch_add(1, Ordering::Relaxed) + 1;
-        if number.is_multiple_of(self.every) {
+        if self.every > 0 && number.is_multiple_of(self.every) {
             let source = "the answer was lost".into();
             return Err(StoreError::Unavailable { during: "committing", source });
         }
@@ -73,7 +105,7 @@ impl Store for Forgetful {
         self.store.definitions().await
     }
     async fn load(&self, ids: &[SagaId]) -> Result<Vec<Stored>, StoreError> {
-        self.store.load(ids).await
+        (self.trouble.after_load)(self.store.load(ids).await?)
     }
     async fn claim_due(
         &self,
@@ -84,6 +116,7 @@ impl Store for Forgetful {
         self.store.claim_due(now, until, limit).await
     }
     async fn next_due(&self) -> Result<Option<Time>, StoreError> {
+        self.looks_for_due.fetch_add(1, Ordering::Relaxed);
         self.store.next_due().await
     }
     async fn reschedule(&self, sagas: &[(SagaId, u32, Option<Time>)]) -> Result<(), StoreError> {

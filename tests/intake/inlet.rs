@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use makegood::broker::memory::MemoryBroker;
@@ -15,6 +16,12 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 type Opening = Arc<Mutex<mpsc::UnboundedReceiver<Incoming>>>;
 
 pub struct Inlet {
+    /// While it is set, nobody can subscribe to replies.
+    pub replies_are_away: AtomicBool,
+    /// How often somebody tried all the same.
+    pub refused: AtomicUsize,
+    /// How many subscriptions were given up.
+    pub given_up: Arc<AtomicUsize>,
     memory: MemoryBroker,
     senders: HashMap<Channel, mpsc::UnboundedSender<Incoming>>,
     openings: HashMap<Channel, Opening>,
@@ -28,7 +35,10 @@ impl Inlet {
             senders.insert(channel.clone(), sender);
             openings.insert(channel, Arc::new(Mutex::new(receiver)));
         }
-        Inlet { memory: MemoryBroker::new(Arc::new(SystemClock::default())), senders, openings }
+        let memory = MemoryBroker::new(Arc::new(SystemClock::default()));
+        let (replies_are_away, refused) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let given_up = Arc::default();
+        Inlet { replies_are_away, refused, given_up, memory, senders, openings }
     }
 
     /// Delivers one message. The receiver hears of its acknowledgement, or, with an error,
@@ -38,6 +48,7 @@ impl Inlet {
         channel: Channel,
         body: Vec<u8>,
         headers: BTreeMap<String, String>,
+        redelivered: bool,
     ) -> oneshot::Receiver<()> {
         let (acknowledged, receiver) = oneshot::channel();
         let ticket = Ticket::new(move || {
@@ -45,7 +56,7 @@ impl Inlet {
         });
         let sender = &self.senders[&channel];
         let body = body.into();
-        let incoming = Incoming { channel, body, headers, redelivered: false, ticket };
+        let incoming = Incoming { channel, body, headers, redelivered, ticket };
         sender.send(incoming).expect("the broker keeps the other end");
         receiver
     }
@@ -62,9 +73,16 @@ impl Broker for Inlet {
         channel: &Channel,
         prefetch: u16,
     ) -> Result<Box<dyn Consumer>, BrokerError> {
+        if *channel == Channel::Replies && self.replies_are_away.load(Ordering::Relaxed) {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(BrokerError::Unavailable { during: "a test", source: None });
+        }
         let memory = self.memory.consume(channel, prefetch).await?;
         Ok(match self.openings.get(channel) {
-            Some(opening) => Box::new(Merged { memory, opening: opening.clone() }),
+            Some(opening) => {
+                let (opening, given_up) = (opening.clone(), self.given_up.clone());
+                Box::new(Merged { memory, opening, given_up })
+            }
             None => memory,
         })
     }
@@ -81,6 +99,13 @@ impl Broker for Inlet {
 struct Merged {
     memory: Box<dyn Consumer>,
     opening: Opening,
+    given_up: Arc<AtomicUsize>,
+}
+
+impl Drop for Merged {
+    fn drop(&mut self) {
+        self.given_up.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 #[async_trait]

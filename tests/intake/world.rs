@@ -15,11 +15,12 @@ use makegood::telemetry::Telemetry;
 use makegood::worker::{Options, Stopper, Worker, shutdown};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use crate::forgetful::{Forgetful, Trouble};
 use crate::inlet::Inlet;
 
 /// The largest message that this worker takes in.
@@ -29,14 +30,14 @@ const DEFINITIONS: [&str; 2] = [
     include_str!("../../sagas/holiday-package.toml"),
 ];
 /// How long anything may take that is expected to happen.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 
 pub struct World {
-    pub store: Arc<dyn Store>,
-    broker: Arc<Inlet>,
+    pub store: Arc<Forgetful>,
+    pub broker: Arc<Inlet>,
     commands: Mutex<Box<dyn Consumer>>,
     stopper: Stopper,
-    worker: JoinHandle<()>,
+    pub worker: JoinHandle<()>,
     _folder: TempDir,
 }
 
@@ -46,11 +47,13 @@ pub struct Raw {
     pub channel: Channel,
     pub body: Vec<u8>,
     pub headers: BTreeMap<String, String>,
+    pub redelivered: bool,
 }
 
 impl Raw {
     pub fn bytes(channel: Channel, body: &[u8]) -> Raw {
-        Raw { channel, body: body.to_vec(), headers: BTreeMap::new() }.header("app-id", "a-test")
+        let (body, headers) = (body.to_vec(), BTreeMap::new());
+        Raw { channel, body, headers, redelivered: false }.header("app-id", "a-test")
     }
 
     pub fn event(channel: Channel, kind: &str, source: &str, data: &Value) -> Raw {
@@ -91,24 +94,31 @@ pub struct Command {
 
 impl World {
     pub async fn new() -> World {
+        World::with(Trouble::default(), Options::default(), Inlet::new()).await
+    }
+
+    /// A worker whose store is in trouble.
+    pub async fn troubled(trouble: Trouble) -> World {
+        World::with(trouble, Options::default(), Inlet::new()).await
+    }
+
+    pub async fn with(trouble: Trouble, options: Options, broker: Inlet) -> World {
         let folder = TempDir::new().expect("a folder");
         let clock = Arc::new(SystemClock::default());
         let file = folder.path().join("makegood.db");
-        let store: Arc<dyn Store> = Arc::new(
-            SqliteStore::open(&file, clock.clone(), Durability::ProcessCrash)
-                .await
-                .expect("opened"),
-        );
+        let opened = SqliteStore::open(&file, clock.clone(), Durability::ProcessCrash).await;
+        let opened = Arc::new(opened.expect("opened"));
+        let store = Arc::new(Forgetful::troubled(opened, trouble));
         store.migrate().await.expect("migrated");
         publish_definitions(&*store).await;
-        let broker = Arc::new(Inlet::new());
+        let broker = Arc::new(broker);
         let (stopper, stop) = shutdown();
         let worker = Worker {
             store: store.clone(),
             broker: broker.clone(),
             clock,
             telemetry: Arc::new(Telemetry::new()),
-            options: Options { max_message_bytes: MAX_BYTES, ..Options::default() },
+            options: Options { max_message_bytes: MAX_BYTES, ..options },
             system_clock: None,
         };
         let worker = tokio::spawn(async move {
@@ -124,11 +134,18 @@ impl World {
 
     /// Delivers a message and waits until the worker has acknowledged it.
     pub async fn accepts(&self, raw: Raw) {
-        let Raw { channel, body, headers } = raw;
-        let what = format!("{channel} {}", String::from_utf8_lossy(&body[..body.len().min(300)]));
-        let acknowledged = self.broker.push(channel, body, headers);
+        let body = &raw.body[..raw.body.len().min(300)];
+        let what = format!("{} {}", raw.channel, String::from_utf8_lossy(body));
+        let acknowledged = self.push(raw);
         let heard = timeout(PATIENCE, acknowledged).await;
         heard.unwrap_or_else(|_| panic!("not acknowledged: {what}")).expect("acknowledged");
+    }
+
+    /// Delivers a message. The receiver hears of its acknowledgement, or, with an error, that it
+    /// was let go without one.
+    pub fn push(&self, raw: Raw) -> oneshot::Receiver<()> {
+        let Raw { channel, body, headers, redelivered } = raw;
+        self.broker.push(channel, body, headers, redelivered)
     }
 
     /// Delivers a message that must become a dead letter with that reason, and nothing else.
@@ -205,7 +222,7 @@ pub async fn publish_definitions(store: &dyn Store) {
 }
 
 /// Waits until `look` finds something.
-async fn until<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
+pub async fn until<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
     let found = timeout(PATIENCE, async {
         loop {
             if let Some(found) = look().await {

@@ -15,6 +15,8 @@ const ORDERS: usize = 300;
 const DRAIN: Duration = Duration::from_secs(30);
 /// A worker that was told twice.
 const AT_ONCE: Duration = Duration::from_secs(3);
+/// A worker that was given two seconds: these, five more for what hangs, and a busy machine.
+const ABANDONED: Duration = Duration::from_secs(12);
 /// What an operating system's supervisor reads as "ended by SIGTERM".
 const ENDED_BY_TERM: i32 = 128 + 15;
 /// For something to be seen in a log, a metric or a table.
@@ -132,6 +134,18 @@ pub async fn two_workers_share_and_one_may_go() {
     stays.process.signal("TERM");
     let status = stays.process.end("a worker that was told twice", AT_ONCE).await;
     assert_eq!(status.code(), Some(ENDED_BY_TERM));
+
+    // The next one gets the same orders, cannot finish either, and is told once.
+    let bound = [("MAKEGOOD_DRAIN_SECONDS", "2")];
+    let mut patient = stage.worker_with("patient", &bound);
+    until("the same orders in its hands", SOON, async || {
+        patient.metric("makegood_messages_received_total", "orders").await >= 1.0
+    })
+    .await;
+    patient.process.signal("TERM");
+    let status = patient.process.end("a worker that cannot finish", ABANDONED).await;
+    assert_eq!(status.code(), Some(0), "{}", patient.process.log());
+    assert!(patient.process.log().contains("not finished within the bound"));
     blocker.close().await.expect("unlocked");
     let _again = stage.ready_worker("again").await;
     stage.ends_well(0).await;

@@ -125,6 +125,22 @@ pub async fn a_migration_killed_half_way_leaves_nothing(place: Place) {
     store.check().await.unwrap();
 }
 
+pub async fn tables_of_a_later_version_blame_no_row(place: Place) {
+    let store = place.store().await;
+    let saga = write_starts(&*store, &["1"]).await[0];
+    let next = step(&load_one(&*store, saga).await);
+    let mut other = place.connection().await;
+    other.execute("ALTER TABLE saga ADD COLUMN shard int NOT NULL DEFAULT 0").await.unwrap();
+    other.execute("ALTER TABLE saga ALTER COLUMN shard DROP DEFAULT").await.unwrap();
+    let missing = store.commit(&[start("2")]).await;
+    assert!(matches!(missing, Err(StoreError::NotMigrated)), "{missing:?}");
+    write(&*store, next).await; // an update needs no value for it
+    other.execute("ALTER TABLE saga ALTER COLUMN due TYPE text").await.unwrap();
+    let _ = store.load(&[saga]).await; // a connection that planned for the old type is dropped
+    let retyped = store.load(&[saga]).await;
+    assert!(matches!(retyped, Err(StoreError::NotMigrated)), "{retyped:?}");
+}
+
 pub async fn a_locked_row_is_not_waited_for_without_end(place: Place) {
     let store = place.store().await;
     let sagas = write_starts(&*store, &["1", "2"]).await;
@@ -141,7 +157,7 @@ pub async fn a_locked_row_is_not_waited_for_without_end(place: Place) {
         write(&*store, step(&load_one(&*store, sagas[1]).await)).await;
         assert!(store.claim_due(later(60), later(90), 10).await.unwrap() == [sagas[1]]);
     });
-    assert!(matches!(waited, Err(StoreError::Unavailable { .. })), "{waited:?}");
+    assert!(matches!(waited, Err(StoreError::Blocked { .. })), "{waited:?}");
     blocking.rollback().await.unwrap();
     write(&*store, locked).await;
 }
@@ -220,7 +236,7 @@ pub async fn a_server_that_falls_silent_does_not_use_up_the_pool(place: Place) {
 
     wire.silence();
     let unheard = store.check().await;
-    assert!(matches!(unheard, Err(StoreError::Unavailable { .. })), "{unheard:?}");
+    assert!(matches!(unheard, Err(StoreError::Blocked { .. })), "{unheard:?}");
     // The old connection hangs for ever; its place in the pool of one must be free again.
     store.check().await.unwrap();
 }

@@ -183,7 +183,7 @@ async fn in_time<T>(
 ) -> Result<T, StoreError> {
     match timeout(ANSWER_TIMEOUT, answer).await {
         Ok(answer) => answer.map_err(|error| explain(during, error)),
-        Err(late) => Err(StoreError::Unavailable { during, source: late.into() }),
+        Err(late) => Err(StoreError::Blocked { during, source: late.into() }),
     }
 }
 

@@ -5,8 +5,12 @@ use crate::store::StoreError;
 /// SQLSTATE of a transaction that lost to another one and may simply be run again.
 const SERIALIZATION_FAILURE: &str = "40001";
 const DEADLOCK_DETECTED: &str = "40P01";
-const UNDEFINED_TABLE: &str = "42P01";
-const UNDEFINED_COLUMN: &str = "42703";
+/// What tables of another version answer: a table or column that is missing, or a new column
+/// that this build does not fill.
+const CODES_OF_OTHER_TABLES: [&str; 3] = ["42P01", "42703", "23502"];
+/// A lock or a statement that took too long, memory that did not suffice, an internal error:
+/// one row, or too many at once, may be all there is to it.
+const CODES_OF_BLOCKED_ROWS: [&str; 4] = ["55P03", "57014", "53200", "XX000"];
 /// Classes for which the row itself is to blame: data exception, constraint violation, program
 /// limit exceeded. Everything else (no connection, timeouts, disk full, read-only, shutting
 /// down, missing rights) is the database's or the operator's trouble and may pass: an order
@@ -19,13 +23,17 @@ pub(super) fn explain(during: &'static str, error: sqlx::Error) -> StoreError {
         sqlx::Error::Encode(_) | sqlx::Error::Configuration(_) => {
             return StoreError::Rejected { during, source: error.into() };
         }
+        // A column of another type, not a damaged row: what rows hold is ours to decode.
         sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => {
-            return StoreError::Unreadable { what: during };
+            return StoreError::NotMigrated;
         }
         _ => code_of(&error),
     };
     match code.as_deref() {
-        Some(UNDEFINED_TABLE | UNDEFINED_COLUMN) => StoreError::NotMigrated,
+        Some(code) if CODES_OF_OTHER_TABLES.contains(&code) => StoreError::NotMigrated,
+        Some(code) if CODES_OF_BLOCKED_ROWS.contains(&code) => {
+            StoreError::Blocked { during, source: error.into() }
+        }
         Some(code) if CLASSES_OF_BAD_ROWS.iter().any(|class| code.starts_with(class)) => {
             StoreError::Rejected { during, source: error.into() }
         }
