@@ -92,15 +92,13 @@ impl Turn<'_> {
         }
     }
 
-    /// What leads to a pivot was undone, yet the pivot's fact is in: an operator is called, once.
+    /// What leads to a pivot was undone, yet the pivot's fact is in: an operator is called.
     pub fn notice_crossed_pivot(&mut self) {
-        let code = AttentionCode::GoodsAndMoneyDisagree;
-        let told = self.saga.attention.iter().any(|attention| attention.code == code);
-        let pivot = self.definition.pivots().iter().find(|pivot| {
+        let crossed = self.definition.pivots().iter().find(|pivot| {
             self.saga.facts.iter().any(|fact| self.step(*pivot).completes_on(&fact.kind))
         });
-        if let (Some(pivot), false) = (pivot, told) {
-            self.raise(Some(pivot), code, Origin::Decision);
+        if crossed.is_some() {
+            self.raise(crossed, AttentionCode::GoodsAndMoneyDisagree, Origin::Decision);
         }
     }
 
