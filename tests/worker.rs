@@ -129,8 +129,11 @@ async fn a_worker_is_not_ready_before_a_definition_is_published() {
         let (_, parts) = world.telemetry.health.report();
         parts.into_iter().filter_map(|(part, trouble)| Some((part, trouble?))).collect::<Vec<_>>()
     };
-    world.until(async || troubled().iter().all(|(part, _)| *part == "definitions")).await;
-    assert!(troubled()[0].1.starts_with("no definition is published"), "{:?}", troubled());
+    let is_only_that = async || match &troubled()[..] {
+        [("definitions", trouble)] => trouble.starts_with("no definition is published"),
+        _ => false,
+    };
+    world.until(is_only_that).await;
     publish(&*world.store, "parcel", PARCEL).await;
     world.until(async || world.telemetry.health.report().0).await;
     world.stop().await;
