@@ -13,7 +13,8 @@ mod trouble;
 mod world;
 
 use makegood::broker::Channel;
-use makegood::saga::{CancelState, Phase, Status};
+use makegood::operate::cancel;
+use makegood::saga::{CancelState, Phase, Status, Time};
 use makegood::store::Store;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -164,6 +165,17 @@ async fn a_fact_of_another_tenant_than_its_envelope_says_is_refused() {
     event["tenantid"] = json!("other");
     raw.body = event.to_string().into_bytes();
     world.buries("wrong-schema", raw).await;
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operators_cancel_leaves_a_coarse_due_time() {
+    let world = World::new().await;
+    world.accepts(order_with("o-1", |_| {})).await;
+    let cancelled = cancel(&*world.store, "/test", ("o-1", None), ("somebody", "a test")).await;
+    assert_eq!(cancelled.expect("cancelled").len(), 1);
+    let Time(due) = world.saga("o-1").await.due.expect("a compensation is under way");
+    assert_eq!(due % 1_000, 0, "whole seconds");
     world.stop().await;
 }
 

@@ -27,7 +27,14 @@ struct World {
 }
 
 impl World {
+    /// A worker that is ready.
     async fn open(definitions: &[(&str, &str)]) -> World {
+        let world = World::start(definitions).await;
+        world.until(async || world.telemetry.health.report().0).await;
+        world
+    }
+
+    async fn start(definitions: &[(&str, &str)]) -> World {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(SystemClock::default());
         let file = folder.path().join("makegood.db");
@@ -36,9 +43,7 @@ impl World {
         );
         store.migrate().await.unwrap();
         for (name, content) in definitions {
-            let (name, content) = ((*name).to_owned(), (*content).to_owned());
-            let row = DefinitionRow { name, version: 1, content, published_at: Time(0) };
-            store.publish_definition(&row).await.unwrap();
+            publish(&*store, name, content).await;
         }
         let broker: Arc<dyn Broker> = Arc::new(MemoryBroker::new(clock.clone()));
         let telemetry = Arc::new(Telemetry::new());
@@ -52,9 +57,7 @@ impl World {
             system_clock: None,
         };
         let worker = tokio::spawn(async { worker.run(shutdown, Busy::default()).await.unwrap() });
-        let world = World { store, broker, telemetry, stopper, worker, _folder: folder };
-        world.until(async || world.telemetry.health.report().0).await;
-        world
+        World { store, broker, telemetry, stopper, worker, _folder: folder }
     }
 
     async fn send(&self, channel: Channel, id: &str, kind: &str, data: Value) {
@@ -84,6 +87,12 @@ impl World {
     }
 }
 
+async fn publish(store: &dyn Store, name: &str, content: &str) {
+    let (name, content) = (name.to_owned(), content.to_owned());
+    let row = DefinitionRow { name, version: 1, content, published_at: Time(0) };
+    store.publish_definition(&row).await.unwrap();
+}
+
 /// Two definitions for the same orders, which wait for the same fact.
 const PARCEL: &str = r#"
 name = "parcel"
@@ -111,6 +120,23 @@ fn order() -> Value {
 
 fn about() -> Value {
     json!({ "order_id": "o-1", "tenant_id": "acme" })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_is_not_ready_before_a_definition_is_published() {
+    let world = World::start(&[]).await;
+    let troubled = || {
+        let (_, parts) = world.telemetry.health.report();
+        parts.into_iter().filter_map(|(part, trouble)| Some((part, trouble?))).collect::<Vec<_>>()
+    };
+    let is_only_that = async || match &troubled()[..] {
+        [("definitions", trouble)] => trouble.starts_with("no definition is published"),
+        _ => false,
+    };
+    world.until(is_only_that).await;
+    publish(&*world.store, "parcel", PARCEL).await;
+    world.until(async || world.telemetry.health.report().0).await;
+    world.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -81,7 +81,8 @@ impl Turns {
             return std::future::pending().await;
         };
         crate::clock::wait(next.saturating_duration_since(Instant::now())).await;
-        self.now.extend(self.later.extract_if(.., |(at, _)| *at <= next).map(|(_, group)| group));
+        let now = Instant::now().max(next);
+        self.now.extend(self.later.extract_if(.., |(at, _)| *at <= now).map(|(_, group)| group));
     }
 }
 

@@ -19,6 +19,8 @@ use crate::world::{PATIENCE, Raw, World, order, reply, until};
 
 /// Enough for a batch that has to be split twice.
 const MANY: usize = 40;
+/// Commits that fail while what was delivered gathers behind them, to become one batch.
+const GATHERING: usize = 4;
 /// A second saga for the orders that `order-fulfilment` takes on.
 const ALSO: &str = r#"
 name = "gift-card"
@@ -123,9 +125,15 @@ async fn the_one_order_that_no_table_takes_is_found_and_the_others_are_stored() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_locked_row_holds_up_nobody_and_is_not_given_up() {
     let (locked, is_locked) = flag();
-    let trouble = before_commit(move |batch| match is_locked() && concerns(batch, "o-locked") {
-        true => Err(StoreError::Blocked { during: "a test", source: "locked".into() }),
-        false => Ok(()),
+    let tries = AtomicUsize::new(0);
+    let trouble = before_commit(move |batch| {
+        if tries.fetch_add(1, Ordering::Relaxed) < GATHERING {
+            return Err(away());
+        }
+        match is_locked() && concerns(batch, "o-locked") {
+            true => Err(StoreError::Blocked { during: "a test", source: "locked".into() }),
+            false => Ok(()),
+        }
     });
     let world = World::troubled(trouble).await;
     let (others, one) = crowd(&world, "o-locked");
