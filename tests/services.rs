@@ -51,7 +51,7 @@ macro_rules! cases {
 
 fn main() -> ExitCode {
     // The longest come first.
-    let cases: [Case; 21] = cases! {
+    let cases: [Case; 22] = cases! {
         flow: a_worker_killed_again_and_again_loses_nothing a_frozen_worker_wakes_up_too_late;
         outage: a_killed_database_is_waited_for a_killed_broker_is_waited_for
             a_frozen_database_is_waited_for a_stopped_database_is_waited_for
@@ -66,6 +66,7 @@ fn main() -> ExitCode {
             a_wrong_password_is_named_and_not_printed;
         letters: what_cannot_be_processed_is_kept_and_the_queue_moves_on;
         metrics: prometheus_reads_the_metrics;
+        shortage: a_queue_with_other_properties_ends_the_start;
     };
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(arguments.test_threads.map_or(AT_ONCE, |n| n.min(AT_ONCE)));

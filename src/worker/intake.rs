@@ -13,16 +13,14 @@ use super::burial::Burial;
 use super::definitions::Definitions;
 use super::inputs::{Read, read, unheard};
 use super::lanes::Lanes;
+use super::subscription::subscribe;
 use super::{DATABASE, Options, Shutdown};
-use crate::broker::{Broker, BrokerError, Channel, Consumer, Incoming, Topology};
+use crate::broker::{Broker, BrokerError, Channel, Consumer, Incoming};
 use crate::clock::{Backoff, Clock, wait};
 use crate::telemetry::Telemetry;
 
 /// How many messages are taken from a channel at once.
 const MAX_RECEIVE: usize = 500;
-/// The most messages out unacknowledged on the dead-letter queue. They come seldom, and some may
-/// be there because their size was what killed a worker: a thousand of those must not meet.
-const DEAD_PREFETCH: u16 = 10;
 /// In how many parts the time that an outage may last is looked at.
 const LOOKS: u32 = 20;
 
@@ -111,20 +109,9 @@ impl Intake {
     }
 
     async fn subscribe(&self) -> Result<Box<dyn Consumer>, BrokerError> {
+        let Intake { broker, telemetry, channel, .. } = self;
         let topology = self.definitions.topology();
-        match self.broker.declare(&topology).await {
-            Ok(()) => self.telemetry.part("topology", None),
-            // A participant's queue that is not as it should be is told, and holds up nobody
-            // else: what this channel itself needs is looked at without the participants.
-            Err(error @ BrokerError::Mismatch { .. }) => {
-                self.telemetry.part("topology", Some(&error));
-                let ours = Topology { participants: Vec::new(), ..topology };
-                self.broker.declare(&ours).await?;
-            }
-            Err(error) => return Err(error),
-        }
-        let most = if self.channel == Channel::Dead { DEAD_PREFETCH } else { u16::MAX };
-        self.broker.consume(&self.channel, self.options.prefetch.min(most)).await
+        subscribe(&**broker, telemetry, topology, channel, self.options.prefetch).await
     }
 
     /// Takes messages until the subscription ends; returns why it did.
@@ -198,93 +185,5 @@ async fn bury_later(
     tokio::select! {
         () = shutdown.stopped() => {}
         () = wait(after) => drop(graveyard.send(burial).await),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
-
-    use async_trait::async_trait;
-    use tempfile::TempDir;
-
-    use super::*;
-    use crate::broker::{Outgoing, PublishError};
-    use crate::clock::SystemClock;
-    use crate::store::sqlite::{Durability, SqliteStore};
-
-    /// Has a participant's queue with other properties, and knows who wants how much.
-    #[derive(Default)]
-    struct Picky {
-        declared: Mutex<usize>,
-        consumed: Mutex<Vec<(Channel, u16)>>,
-    }
-
-    #[async_trait]
-    impl Broker for Picky {
-        async fn declare(&self, _: &Topology) -> Result<(), BrokerError> {
-            let mut declared = self.declared.lock().unwrap();
-            *declared += 1;
-            let (what, detail) = ("the queue 'wms.commands'".to_owned(), String::new());
-            // The second time it is asked without the participants.
-            if declared.is_multiple_of(2) {
-                Ok(())
-            } else {
-                Err(BrokerError::Mismatch { what, detail })
-            }
-        }
-
-        async fn consume(
-            &self,
-            channel: &Channel,
-            prefetch: u16,
-        ) -> Result<Box<dyn Consumer>, BrokerError> {
-            self.consumed.lock().unwrap().push((channel.clone(), prefetch));
-            Err(BrokerError::Unavailable { during: "a test", source: None })
-        }
-
-        async fn publish(&self, _: &[Outgoing]) -> Vec<Result<(), PublishError>> {
-            Vec::new()
-        }
-
-        async fn close(&self) {}
-    }
-
-    #[tokio::test]
-    async fn a_strange_queue_is_told_and_the_dead_are_taken_in_few_at_a_time() {
-        let folder = TempDir::new().unwrap();
-        let clock = Arc::new(SystemClock::default());
-        let file = folder.path().join("makegood.db");
-        let store = SqliteStore::open(&file, clock.clone(), Durability::ProcessCrash);
-        let store = Arc::new(store.await.unwrap());
-        let (broker, telemetry) = (Arc::new(Picky::default()), Arc::new(Telemetry::new()));
-        let (lanes, _queues) = Lanes::new(1);
-        let (burial, _graves) = super::super::burial::channel();
-        let (_stopper, shutdown) = super::super::shutdown();
-        for (channel, part) in super::super::CHANNELS {
-            let intake = Intake {
-                channel,
-                part,
-                broker: broker.clone(),
-                clock: clock.clone(),
-                telemetry: telemetry.clone(),
-                definitions: Definitions::new(store.clone(), broker.clone(), telemetry.clone()),
-                lanes: lanes.clone(),
-                burial: burial.clone(),
-                options: Arc::new(Options::default()),
-                shutdown: shutdown.clone(),
-            };
-            assert!(intake.subscribe().await.is_err());
-        }
-        let usual = Options::default().prefetch;
-        let expected = [
-            (Channel::Orders, usual),
-            (Channel::Replies, usual),
-            (Channel::Facts, usual),
-            (Channel::Dead, DEAD_PREFETCH),
-        ];
-        assert_eq!(*broker.consumed.lock().unwrap(), expected);
-        let (_, parts) = telemetry.health.report();
-        assert!(parts["topology"].as_ref().is_some_and(|said| said.contains("wms.commands")));
     }
 }

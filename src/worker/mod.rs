@@ -22,6 +22,7 @@ mod lanes;
 pub mod message;
 mod relay;
 mod shutdown;
+mod subscription;
 mod sweeper;
 mod timers;
 mod turns;
@@ -32,7 +33,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use crate::broker::{Broker, Channel, Consumer, DEFAULT_MAX_MESSAGE_BYTES};
+use crate::broker::{Broker, BrokerError, Channel, Consumer, DEFAULT_MAX_MESSAGE_BYTES};
 use crate::clock::{Backoff, Busy, Clock, SystemClock};
 use crate::saga::Millis;
 use crate::store::{Store, StoreError};
@@ -135,9 +136,9 @@ impl Worker {
     /// has begun.
     ///
     /// # Errors
-    /// Only what no waiting heals: tables that are missing or of another version. A database
-    /// or broker that is away is waited for.
-    pub async fn run(self, shutdown: Shutdown, held: Busy) -> Result<(), StoreError> {
+    /// Only what no waiting heals: tables that are missing or of another version, a queue with
+    /// other properties. A database or broker that is away is waited for.
+    pub async fn run(self, shutdown: Shutdown, held: Busy) -> Result<(), StartError> {
         let Worker { store, broker, clock, telemetry, options, system_clock } = self;
         let options = Arc::new(options);
         for part in
@@ -147,13 +148,27 @@ impl Worker {
         }
         let definitions = Definitions::new(store.clone(), broker.clone(), telemetry.clone());
         prepare(&*store, &definitions, &telemetry, system_clock.as_deref(), &shutdown).await?;
-        if shutdown.is_stopping() {
-            return Ok(());
+        let topology = definitions.topology();
+        let declared = tokio::select! {
+            declared = broker.declare(&topology) => declared,
+            () = shutdown.stopped() => return Ok(()),
+        };
+        if let Err(different @ BrokerError::Mismatch { .. }) = declared {
+            return Err(different.into());
         }
         let parts = Parts { store, broker, clock, telemetry, options, definitions, shutdown };
         parts.run(system_clock, held).await;
         Ok(())
     }
+}
+
+/// Why a worker cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
 }
 
 /// Waits for the database, checks its tables, and learns the definitions and the time.

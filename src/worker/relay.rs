@@ -35,8 +35,9 @@ const MAX_BATCH: usize = 500;
 /// How many bytes at once: what fails is sent again as a whole.
 const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// How often a batch is tried whole before it is suspected to hold a message that breaks the
-/// connection. A broker that restarts may fail it once or twice although it answers.
-const WHOLE_ATTEMPTS: usize = 3;
+/// connection. By then some seconds have passed: a broker that restarts may fail it some times
+/// although it answers already.
+const WHOLE_ATTEMPTS: usize = 6;
 
 /// The time before which nobody has claimed a row: for rows that the next sweep should take.
 pub const UNCLAIMED: Time = Time(0);
@@ -126,6 +127,9 @@ impl Relay {
             backoff.wait().await;
             let is_suspect =
                 unknown.len() == whole && attempts >= WHOLE_ATTEMPTS && self.answers().await;
+            if attempts >= WHOLE_ATTEMPTS && !is_suspect {
+                attempts = 0; // the broker is away, which says nothing about a message
+            }
             if is_suspect && whole == 1 {
                 unknown.into_iter().for_each(|alone| self.suspect(alone, place, aside));
                 continue;

@@ -16,6 +16,9 @@ use crate::stage::Stage;
 
 /// For letters to be written down.
 const SOON: Duration = Duration::from_secs(30);
+/// Seconds by which a reply that was lost with its queue has been asked for again: no parcel is
+/// delivered before, and no delivery comes too early.
+const ASKED_AGAIN: i64 = 50;
 /// One delivery more than RabbitMQ is told to allow.
 const TOO_OFTEN: usize = 21;
 /// More than is taken in by default, in bytes.
@@ -124,7 +127,7 @@ async fn given_up_by_the_broker(channel: &lapin::Channel) -> Vec<u8> {
 
 pub async fn a_deleted_queue_is_made_again() {
     let mut stage = Stage::new("deleted", shared("postgres"), shared("rabbitmq")).await;
-    stage.cast(mixed("deleted", 300, 15));
+    stage.cast(mixed("deleted", 300, ASKED_AGAIN));
     let _participants = stage.participants();
     let worker = stage.ready_worker("worker").await;
     let channel = stage.channel().await.expect("RabbitMQ");

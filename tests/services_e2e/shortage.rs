@@ -122,3 +122,16 @@ pub async fn a_lost_binding_is_made_again_and_purged_commands_are_sent_again() {
     stage.ends_well(0).await;
     assert_eq!(worker.is_ready().await, Some(true), "no trouble is kept after its end");
 }
+
+pub async fn a_queue_with_other_properties_ends_the_start() {
+    let stage = Stage::new("strange", shared("postgres"), shared("rabbitmq")).await;
+    let channel = stage.channel().await.expect("RabbitMQ");
+    let classic = QueueDeclareOptions { durable: true, ..Default::default() };
+    let queue = channel.queue_declare("wms.commands".into(), classic, Default::default());
+    queue.await.expect("a classic queue");
+    let mut worker = stage.worker("worker");
+    let status = worker.process.end("a worker that cannot begin", SOON).await;
+    let said = worker.process.log();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("'wms.commands' exists with other properties"), "{said}");
+}

@@ -11,6 +11,7 @@
 //! connection, which others publish on as well, is kept while the broker answers on it.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -36,11 +37,15 @@ const IN_FLIGHT: usize = 1_000;
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(15);
 /// Channels kept for the next batches; as many as are ever published at the same time.
 const IDLE_CHANNELS: usize = 16;
+/// Channels that wait for silent queues before the connection is made anew to be rid of them:
+/// RabbitMQ closes none while its queue is silent, and a connection has room for 2,047.
+const MAX_STUCK: usize = 200;
 
 pub struct Publisher {
     line: Line,
     names: Names,
     idle: Mutex<Vec<lapin::Channel>>,
+    stuck: AtomicUsize,
     reply_to: ShortString,
 }
 
@@ -50,7 +55,7 @@ type Identity = (String, String, String);
 impl Publisher {
     pub fn new(line: Line, names: Names) -> Publisher {
         let reply_to = ShortString::try_new(names.replies()).unwrap_or_default();
-        Publisher { line, names, idle: Mutex::default(), reply_to }
+        Publisher { line, names, idle: Mutex::default(), stuck: AtomicUsize::default(), reply_to }
     }
 
     pub fn link(&self) -> Link {
@@ -143,7 +148,12 @@ impl Publisher {
         }
         match confirming_channel(open).await {
             Ok(channel) => {
-                self.keep(channel);
+                if self.stuck.fetch_add(1, Ordering::Relaxed) + 1 < MAX_STUCK {
+                    self.keep(channel);
+                } else {
+                    self.stuck.store(0, Ordering::Relaxed);
+                    open.cut();
+                }
                 PublishError::Silent
             }
             Err(error) => unknown(&error),
