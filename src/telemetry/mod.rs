@@ -5,10 +5,11 @@
 //! file (`metrics.rs`) and dashboards cannot silently break. Labels are low-cardinality: no
 //! order, saga or message ids.
 
+mod events;
 mod health;
 mod log;
 mod metrics;
 
+pub use events::{Batching, Seen, Telemetry};
 pub use health::Health;
 pub use log::{init as init_logging, is_filter as is_log_filter};
-pub use metrics::{Batching, Seen, Telemetry};

@@ -9,7 +9,7 @@
 //! stays out, and the subscription ends with an error at the next `receive`: whoever resumes
 //! does so at the pace of its own backoff, and gets the message again.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -36,6 +36,10 @@ use crate::clock::wait;
 const DURING: &str = "consuming";
 /// Tags taken from the mailbox at once. The mailbox itself holds at most the prefetch.
 const SETTLED_AT_ONCE: usize = 4_096;
+/// How long nothing may come before it is asked whether the queue still knows of a consumer. One
+/// whose queue is deleted just when somebody declares it again may never hear of that, and would
+/// wait for ever.
+const LOOK_AFTER: Duration = Duration::from_secs(15);
 /// How long deliveries that are out may still be acknowledged after their consumer is dropped.
 /// Until then what it had not yet handed out is withheld from others.
 const LAST_TICKETS: Duration = Duration::from_secs(5);
@@ -43,7 +47,7 @@ const LAST_TICKETS: Duration = Duration::from_secs(5);
 const FAREWELL: Duration = Duration::from_secs(5);
 
 pub async fn consume(
-    open: &Open,
+    open: &Arc<Open>,
     names: &Names,
     channel: &Channel,
     prefetch: u16,
@@ -53,8 +57,9 @@ pub async fn consume(
     let amqp = open.ask(open.connection.create_channel()).await.map_err(failed)?;
     let qos = BasicQosOptions { global: false };
     open.ask(amqp.basic_qos(prefetch.max(1), qos)).await.map_err(failed)?;
-    let queue = match names.queue(channel) {
-        Some(queue) => short(&queue)?,
+    let shared = names.queue(channel).map(|queue| short(&queue)).transpose()?;
+    let queue = match &shared {
+        Some(queue) => queue.clone(),
         None => {
             let exchange = short(&names.events())?;
             subscribe_to_events(open, &amqp, exchange).await.map_err(failed)?
@@ -69,6 +74,8 @@ pub async fn consume(
     tokio::spawn(settle(amqp.clone(), mailbox, dropped, closing));
     Ok(Box::new(AmqpConsumer {
         channel: channel.clone(),
+        queue: shared,
+        open: Arc::downgrade(open),
         amqp,
         deliveries,
         settled,
@@ -94,6 +101,9 @@ async fn subscribe_to_events(
 
 struct AmqpConsumer {
     channel: Channel,
+    /// Of which others may be consumers, too.
+    queue: Option<ShortString>,
+    open: Weak<Open>,
     amqp: lapin::Channel,
     deliveries: lapin::Consumer,
     settled: mpsc::UnboundedSender<u64>,
@@ -111,14 +121,17 @@ impl Consumer for AmqpConsumer {
         if self.ended {
             return Err(over());
         }
-        let first = tokio::select! {
-            biased;
-            () = self.given_up.notified() => {
-                // Whoever asks again gets the same answer.
-                self.given_up.notify_one();
-                return Err(unavailable(DURING, "a delivery was not acknowledged"));
+        let first = loop {
+            tokio::select! {
+                biased;
+                () = self.given_up.notified() => {
+                    // Whoever asks again gets the same answer.
+                    self.given_up.notify_one();
+                    return Err(unavailable(DURING, "a delivery was not acknowledged"));
+                }
+                delivery = self.deliveries.next() => break delivery,
+                () = wait(LOOK_AFTER) => self.look().await.inspect_err(|_| self.ended = true)?,
             }
-            delivery = self.deliveries.next() => delivery,
         };
         let mut received = vec![self.accept(first).inspect_err(|_| self.ended = true)?];
         while received.len() < max {
@@ -137,6 +150,23 @@ impl Consumer for AmqpConsumer {
 }
 
 impl AmqpConsumer {
+    /// Asks whether the queue is there and has a consumer: if it has none, we are none.
+    async fn look(&self) -> Result<(), BrokerError> {
+        // With deliveries out there is a reason why no more come, and they must not come again
+        // for nothing.
+        let nothing_is_out = Arc::strong_count(&self.given_up) == 1;
+        let (Some(queue), true) = (&self.queue, nothing_is_out) else { return Ok(()) };
+        let failed = |error| unavailable(DURING, error);
+        let open = self.open.upgrade().ok_or_else(over)?;
+        // A channel of its own: asked for a queue that is not there, RabbitMQ closes it.
+        let amqp = open.ask(open.connection.create_channel()).await.map_err(failed)?;
+        let options = QueueDeclareOptions { passive: true, ..Default::default() };
+        let request = amqp.queue_declare(queue.clone(), options, FieldTable::default());
+        let found = open.ask(request).await.map_err(failed)?;
+        let _ = open.ask(amqp.close(200, "looked".into())).await;
+        if found.consumer_count() == 0 { Err(over()) } else { Ok(()) }
+    }
+
     fn accept(&self, next: Option<lapin::Result<Delivery>>) -> Result<Incoming, BrokerError> {
         match next {
             // What was buffered before the connection was lost cannot be acknowledged any more,
