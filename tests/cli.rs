@@ -164,8 +164,10 @@ fn a_cancelled_order_is_undone_by_the_next_run() {
     let cancel = ["order", "cancel", "o-waiting", "--reason", "fraud", "--actor", "erika"];
     let cancelled = place.makegood(&cancel).exits(0);
     cancelled.says(&["o-waiting (order-fulfilment): accepted, now compensating"]);
+    let explained = place.makegood(&["explain", "o-waiting"]).exits(0);
+    explained.says(&["compensates because it was cancelled", "Left to compensate", "loan.reverse"]);
     let again = place.makegood(&[&cancel[..], &["--json"]].concat()).exits(0).json();
-    assert_eq!(again[0]["result"], "unchanged");
+    assert_eq!(again[0]["result"], "accepted"); // as it was answered before
     let documented = BTreeSet::from(["order_id", "saga_id", "definition", "result", "status"]);
     assert_eq!(keys(&again[0]), documented);
 
@@ -177,7 +179,7 @@ fn a_cancelled_order_is_undone_by_the_next_run() {
     // It was cancelled in simulated time, where the quiet run had ended.
     assert!(waiting["ended_at"].as_str().expect("ended") < "2026-04", "{waiting}");
     let explained = place.makegood(&["explain", "o-waiting"]).exits(0);
-    explained.says(&["compensates because it was cancelled"]);
+    explained.says(&["was compensated because it was cancelled"]);
     assert_eq!(deeds(&place), [["erika", "cancel", "fraud"].map(str::to_owned)]);
 }
 

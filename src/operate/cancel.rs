@@ -19,7 +19,8 @@ pub struct Cancelled {
     pub saga_id: Uuid,
     pub definition: String,
     /// `accepted`, `refused`, `waiting` (for the answer of a pivot that is under way) or
-    /// `unchanged` (it was asked before, or is being undone anyway).
+    /// `unchanged` (it is being compensated anyway, or has ended so). Whoever asks again is told
+    /// what was answered before.
     pub result: &'static str,
     pub status: &'static str,
 }
@@ -55,7 +56,7 @@ async fn one(
         let now = store.now().await?;
         let transition = decide(definition, &stored.saga, &Input::Cancel, now);
         if transition.verdict != Verdict::Applied {
-            return Ok(result(&stored, &stored.saga, "unchanged"));
+            return Ok(result(&stored, &stored.saga, answer(stored.saga.cancel)));
         }
         let version = stored.version + 1;
         let setting = Setting {
@@ -83,12 +84,7 @@ async fn one(
         };
         match store.commit(std::slice::from_ref(&change)).await?.first() {
             Some(Written::Committed) => {
-                let word = match transition.saga.cancel {
-                    CancelState::Refused => "refused",
-                    CancelState::Waiting => "waiting",
-                    CancelState::Accepted | CancelState::None => "accepted",
-                };
-                return Ok(result(&stored, &transition.saga, word));
+                return Ok(result(&stored, &transition.saga, answer(transition.saga.cancel)));
             }
             _ => match store.load(&[stored.saga.id]).await?.pop() {
                 Some(newer) => stored = newer,
@@ -97,6 +93,15 @@ async fn one(
         }
     }
     Err(OperateError::Busy)
+}
+
+fn answer(cancel: CancelState) -> &'static str {
+    match cancel {
+        CancelState::None => "unchanged",
+        CancelState::Waiting => "waiting",
+        CancelState::Accepted => "accepted",
+        CancelState::Refused => "refused",
+    }
 }
 
 fn audit_row(stored: &Stored, (actor, reason): (&str, &str), now: Time) -> AuditRow {

@@ -184,21 +184,33 @@ fn awaited(definition: &Definition, saga: &Saga, index: usize) -> Option<String>
 }
 
 fn next_clock(definition: &Definition, saga: &Saga) -> Option<NextClock> {
-    let of_wait = |wait: &Wait, undoing: bool| {
+    let of_wait = |wait: &Wait, gives_up, resends| {
         let clocks = [
-            (
-                wait.give_up_at,
-                if undoing { "call an operator" } else { "give up: the step is in doubt" },
-            ),
+            (wait.give_up_at, gives_up),
             (wait.deadline_at, "call an operator: the deadline has passed"),
-            (wait.resend_at, "send the command again"),
+            (wait.resend_at, resends),
         ];
         clocks.into_iter().filter_map(|(at, then)| Some((at?, then))).min_by_key(|(at, _)| *at)
     };
     let of_step = |(index, state): (usize, &StepState)| {
+        let step = &definition.steps()[index];
+        let is_forward_only = step.pivot || definition.is_past_pivot(index);
         let (at, then) = match &state.phase {
-            Phase::Sent(wait) | Phase::Asking(wait) => of_wait(wait, false)?,
-            Phase::Undoing { wait, .. } => of_wait(wait, true)?,
+            Phase::Sent(wait) => {
+                let gives_up = match step.work {
+                    _ if is_forward_only => "call an operator, and go on sending",
+                    Work::Command { probe: true, .. } => "ask whether it was applied",
+                    _ => "take it for done, and compensate",
+                };
+                of_wait(wait, gives_up, "send the command again")?
+            }
+            Phase::Asking(wait) if is_forward_only => {
+                of_wait(wait, "call an operator, and go on sending", "ask again, and send again")?
+            }
+            Phase::Asking(wait) => of_wait(wait, "take it for done, and compensate", "ask again")?,
+            Phase::Undoing { wait, .. } => {
+                of_wait(wait, "call an operator, and go on sending", "send the command again")?
+            }
             Phase::Awaiting { deadline_at } => {
                 ((*deadline_at)?, "call an operator: the deadline has passed")
             }
@@ -232,7 +244,11 @@ impl fmt::Display for Explanation {
         let end = self.ended_at.as_ref().map_or(String::new(), |at| format!(", ended {at}"));
         writeln!(f, "  started {}{end}", self.started_at)?;
         if let Some(cause) = &self.cause {
-            writeln!(f, "  compensates because {cause}")?;
+            let turned = match self.ended_at {
+                Some(_) => "was compensated because",
+                None => "compensates because",
+            };
+            writeln!(f, "  {turned} {cause}")?;
         }
         for attention in &self.attention {
             let step = attention.step.as_deref().unwrap_or("the saga");
@@ -253,7 +269,13 @@ impl fmt::Display for Explanation {
         if let Some(next) = &self.next_clock {
             writeln!(f, "\nNext clock\n  {} for {}: {}", next.at, next.step, next.then)?;
         }
-        if self.status == Status::Running.as_str() || self.status == Status::Compensating.as_str() {
+        if self.status == Status::Compensating.as_str() {
+            let left = match &self.owed_if_it_fails_now[..] {
+                [] => "nothing".to_owned(),
+                commands => commands.join(", "),
+            };
+            writeln!(f, "\nLeft to compensate\n  {left}")?;
+        } else if self.status == Status::Running.as_str() {
             writeln!(f, "\nIf it fails or is cancelled now")?;
             if self.past_pivot {
                 writeln!(f, "  nothing is undone: it is past its pivot and can only go forward")?;

@@ -103,7 +103,7 @@ pub fn a_holiday_is_booked_cancelled_and_undone() {
     assert!(!done.contains(&"sent airline.issue-ticket"));
     place.makegood(&["order", "show", "cancelled"]).exits(0).says(&[
         "cancellation requested",
-        "compensates because it was cancelled",
+        "was compensated because it was cancelled",
         "sent airline.release-seat",
     ]);
     place.makegood(&["explain", "silent"]).exits(0).says(&["transfer is in doubt"]);
