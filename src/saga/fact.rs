@@ -52,7 +52,10 @@ fn apply(turn: &mut Turn<'_>, kind: &str) {
 }
 
 /// A fact that belongs behind a pivot cannot be true before that pivot was even possible: a
-/// parcel that nobody dispatched was not delivered. Money must not move on such a word.
+/// parcel that nobody was asked to dispatch was not delivered. Money must not move on such a
+/// word. One that was asked for may be under way although its answer is not in: a courier can be
+/// faster than a reply that a broker in trouble holds back. Its scans are kept, and count once
+/// the answer is there.
 fn comes_early(turn: &Turn<'_>, kind: &str) -> bool {
     if !matches!(turn.saga.status, Status::Running | Status::Compensating) {
         return false;
@@ -70,16 +73,15 @@ fn comes_early(turn: &Turn<'_>, kind: &str) -> bool {
     })
 }
 
-/// Whether a pivot may be done by now: it is under way, and all that leads to it is done, or was
-/// sent before the saga turned back.
+/// Whether a pivot may be done by now: it and every command that leads to it was sent, and all
+/// else that leads to it is done.
 fn may_be_done(turn: &Turn<'_>, pivot: usize) -> bool {
     let sent = |step: usize| turn.saga.steps[step].generation > 0;
-    let turned_back = turn.saga.status == Status::Compensating;
     let mut before = turn.definition.ancestors(pivot).iter();
     (!turn.step(pivot).is_command() || sent(pivot))
         && before.all(|step| match turn.step(step).work {
             Work::Obligation => true,
-            Work::Command { .. } if turned_back => sent(step),
+            Work::Command { .. } => sent(step),
             _ => *turn.phase(step) == Phase::Done,
         })
 }

@@ -26,7 +26,22 @@ fn that_cannot_be_true_yet_raises_attention_and_counts_for_nothing() {
         .phase("ship", "awaiting");
 }
 
-/// The same while the saga is undone: a parcel that was never sent was not delivered, whatever
+/// That overtakes the answer to the command it tells of, because that answer is held back: kept,
+/// and it counts as soon as the answer is in. Nobody is called.
+#[test]
+fn that_overtakes_the_answer_of_its_command_counts_once_that_is_in() {
+    let parcel = parcel();
+    Run::start(&parcel)
+        .succeed(&["insure", "reserve"])
+        .fact("parcel.scanned")
+        .fact("parcel.delivered")
+        .phase("pick", "sent")
+        .succeed(&["pick"])
+        .phase("arrive", "done")
+        .calm();
+}
+
+/// That cannot be true yet, while the saga is undone: a parcel that was never sent was not delivered, whatever
 /// becomes of the order after that.
 #[test]
 fn that_cannot_be_true_yet_while_compensating_counts_for_nothing_either() {

@@ -63,8 +63,10 @@ impl Publisher {
     }
 
     pub async fn close(&self) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        // The connection first: a channel that is dropped says goodbye, and a connection that
+        // ends meanwhile is an error to lapin's log.
         self.line.close().await;
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     pub async fn publish(&self, messages: &[Outgoing]) -> Vec<Result<(), PublishError>> {
