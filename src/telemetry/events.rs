@@ -79,7 +79,11 @@ impl Telemetry {
     /// A batch was not stored whole; what is in it is tried again in smaller ones.
     #[allow(clippy::unused_self)] // an event like the others, only logged
     pub fn batch_split(&self, sagas: usize, error: &dyn std::error::Error) {
-        tracing::warn!(sagas, error = chain(error), "a batch was not stored; trying it in parts");
+        tracing::warn!(
+            sagas,
+            error = chain(error),
+            "a batch did not get through; trying it in parts"
+        );
     }
 
     /// Messages for a saga that this version cannot decide are kept out for a while.

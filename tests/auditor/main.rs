@@ -49,6 +49,18 @@ fn a_clean_world_passes() {
     assert!(report.to_string().starts_with("audit passed: 5 sagas"), "{report}");
 }
 
+/// At a running system what was on its way at one look has arrived at the next.
+#[test]
+fn what_only_one_look_finds_was_on_its_way() {
+    let twice = |order| audited(|world| world.repeat("inventory", order, |_| ()));
+    let mut same = twice(COMPLETED);
+    same.keep_what_was_found_before(&twice(COMPLETED));
+    assert_eq!(rules(&same), [Rule::AppliedTwice]);
+    let mut moved_on = twice(COMPLETED);
+    moved_on.keep_what_was_found_before(&twice(COMPENSATED));
+    assert!(moved_on.is_clean(), "{moved_on}");
+}
+
 #[test]
 fn a_command_that_took_effect_twice() {
     let rule = broken_rule(|world| world.repeat("inventory", COMPLETED, |_| ()));
