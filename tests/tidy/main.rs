@@ -55,6 +55,15 @@ fn metric_names_live_in_telemetry() {
 }
 
 #[test]
+fn dashboards_ask_for_metrics_that_exist() {
+    let dashboards: Vec<File> =
+        project().into_iter().filter(|file| file.path.starts_with("grafana/")).collect();
+    assert!(!dashboards.is_empty(), "there is no dashboard");
+    let files = rust_files();
+    refuse(dashboards.iter().flat_map(|dashboard| rooms::unknown_metrics(dashboard, &files)));
+}
+
+#[test]
 fn every_file_opens_with_what_lives_in_it() {
     refuse(rust_files().iter().flat_map(texts::opening));
 }

@@ -221,6 +221,32 @@ pub fn repeated_metrics(files: &[File]) -> Vec<String> {
     found
 }
 
+/// What a dashboard asks for and nobody counts: its panel would stay empty, unseen.
+pub fn unknown_metrics(dashboard: &File, files: &[File]) -> Vec<String> {
+    let telemetry = files.iter().filter(|file| room(&file.path) == Some("telemetry"));
+    let declared: BTreeSet<String> =
+        telemetry.flat_map(|file| lex(&file.text).strings).map(|(_, name)| name).collect();
+    let is_known = |name: &str| {
+        // A histogram is asked for by its parts.
+        let parts = ["_bucket", "_sum", "_count"];
+        let of = |part: &&str| name.strip_suffix(*part).is_some_and(|name| declared.contains(name));
+        declared.contains(name) || parts.iter().any(|part| of(part))
+    };
+    let names = dashboard.text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    names
+        .filter(|name| name.starts_with("makegood_") && !is_known(name))
+        .map(|name| format!("{}: there is no metric \"{name}\"", dashboard.path))
+        .collect()
+}
+
+#[test]
+fn a_dashboard_that_asks_for_what_nobody_counts_is_found() {
+    let metrics = [File::new("src/telemetry/a.rs", "\"makegood_seconds\"")];
+    let asks = |text| unknown_metrics(&File::new("grafana/a.json", text), &metrics).len();
+    assert_eq!(asks("rate(makegood_seconds_bucket[1m]) + makegood_seconds"), 0);
+    assert_eq!(asks("rate(makegood_minutes_bucket[1m])"), 1);
+}
+
 #[test]
 fn an_import_against_the_direction_is_found() {
     for (path, text) in [
