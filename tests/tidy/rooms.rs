@@ -230,7 +230,7 @@ pub fn unknown_metrics(dashboard: &File, files: &[File]) -> Vec<String> {
         // A histogram is asked for by its parts.
         let parts = ["_bucket", "_sum", "_count"];
         let of = |part: &&str| name.strip_suffix(*part).is_some_and(|name| declared.contains(name));
-        declared.contains(name) || parts.iter().any(|part| of(part))
+        declared.contains(name) || parts.iter().any(of)
     };
     let names = dashboard.text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     names
