@@ -10,6 +10,6 @@ mod health;
 mod log;
 mod metrics;
 
-pub use events::{Batching, Seen, Telemetry};
+pub use events::{Batching, Seen, Telemetry, chain};
 pub use health::Health;
 pub use log::{init as init_logging, is_filter as is_log_filter};

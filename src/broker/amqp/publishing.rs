@@ -29,6 +29,7 @@ use super::line::{Line, Open};
 use super::message::properties;
 use crate::broker::topology::{Names, Route};
 use crate::broker::{Channel, Link, Outgoing, PublishError};
+use crate::telemetry::chain;
 
 /// Messages of one batch that wait for their confirm. RabbitMQ reaches its full speed at some
 /// hundreds; more would only fill memory.
@@ -261,12 +262,5 @@ fn is_missing(error: &lapin::Error) -> bool {
 }
 
 fn unknown(error: &dyn std::error::Error) -> PublishError {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    PublishError::Unknown(text)
+    PublishError::Unknown(chain(error))
 }
