@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use makegood::broker::{Channel, Event, Outgoing};
+use makegood::broker::{Channel, Event, Outgoing, Topology};
 use makegood::fixture::Broken;
-use makegood::fixture::kit::{RULES, Subject};
+use makegood::fixture::kit::{Act, Heard, RULES, Record, Reply, Subject, judge};
 use makegood::fixture::ledger::{self, Entry, Way};
 use makegood::saga::Millis;
+use serde_json::{Value, json};
 
 use crate::world::{How, SHORT, World, expect, skipped};
 
@@ -179,4 +180,96 @@ pub async fn a_busy_broker_is_not_confused_with_it(world: World) {
     let report = world.check("wms", How::default()).await;
     others.abort();
     expect(&report, &[]);
+}
+
+/// The rules that are broken when one thing in a good record is otherwise.
+fn broken_when(good: &Record, change: impl FnOnce(&mut Record)) -> Vec<&'static str> {
+    let mut record = good.clone();
+    change(&mut record);
+    let findings = judge(&record).into_iter();
+    findings.filter(|finding| finding.is_broken()).map(|finding| finding.rule.name).collect()
+}
+
+/// The reply of the first exchange of this kind.
+fn reply(record: &mut Record, act: Act) -> &mut Reply {
+    let exchange = record.exchanges.iter_mut().find(|exchange| exchange.act == act);
+    exchange.expect("it was played").heard[0].reply.as_mut().expect("it can be read")
+}
+
+pub async fn rules_that_no_participant_breaks_can_fail(world: World) {
+    let _service = world.service(None).await;
+    let report = world.check("wms", How::default()).await;
+    let good = &report.checked[0].record;
+    assert_eq!(broken_when(good, |_| ()), [""; 0]);
+    let long = format!("\"{}\"", "x".repeat(5_000));
+    let found = broken_when(good, |record| reply(record, Act::Left).data = Some(long));
+    assert_eq!(found, ["is-readable"]);
+    let found = broken_when(good, |record| reply(record, Act::Left).code = Some("a\nb".into()));
+    assert_eq!(found, ["is-readable"]);
+    let found = broken_when(good, |record| {
+        let left = record.exchanges.iter_mut().find(|exchange| exchange.act == Act::Left);
+        left.expect("it was played").heard[0].reply = Err("unparseable".to_owned());
+    });
+    assert_eq!(found, ["is-readable"]);
+    let found = broken_when(good, |record| {
+        let stray = record.exchanges[0].heard[0].clone();
+        record.strays.push(Heard { reply: Err("unparseable".to_owned()), ..stray });
+    });
+    assert_eq!(found, ["is-readable"]);
+    let found = broken_when(good, |record| {
+        let other = reply(record, Act::Right).command_id;
+        reply(record, Act::Left).command_id = other;
+    });
+    assert_eq!(found, ["keeps-orders-apart"]);
+    let found = broken_when(good, |record| {
+        record.exchanges.truncate(1);
+        reply(record, Act::First).outcome = Some("rejected".to_owned());
+    });
+    assert_eq!(found, ["does-what-it-can"]);
+    let found = broken_when(good, |record| {
+        reply(record, Act::Undo).outcome = Some("refused".to_owned());
+        record
+            .exchanges
+            .retain(|exchange| !matches!(exchange.act, Act::UndoAgain | Act::Anew | Act::UndoAnew));
+    });
+    assert_eq!(found, ["undoes-what-was-done"]);
+    let found = broken_when(good, |record| {
+        reply(record, Act::ProbeDone).state = Some("not_applied".to_owned());
+    });
+    assert_eq!(found, ["probe-finds-what-was-done"]);
+    let found = broken_when(good, |record| {
+        let repeat = record.exchanges.iter_mut().find(|exchange| exchange.act == Act::Repeat);
+        repeat.expect("it was played").heard.clear();
+    });
+    assert_eq!(found, ["repeats-its-answer"], "who knows a command may not keep silent");
+}
+
+/// A service that has another trouble at each first attempt.
+pub async fn a_command_that_is_put_off_is_sent_again(world: World) {
+    let broker = world.broker();
+    let topology = Topology { participants: vec!["wms".to_owned()], ..Topology::default() };
+    broker.declare(&topology).await.expect("declared");
+    let service = tokio::spawn(async move {
+        let channel = Channel::Commands("wms".to_owned());
+        let mut commands = broker.consume(&channel, 10).await.expect("a consumer");
+        while let Ok(batch) = commands.receive(10).await {
+            for incoming in batch {
+                let asked: Event = serde_json::from_slice(&incoming.body).expect("an event");
+                let data: Value = serde_json::from_str(asked.data()).expect("JSON");
+                let outcome = if data["attempt"] == 1 { "retry" } else { "success" };
+                let data = json!({ "command_id": data["command_id"], "outcome": outcome });
+                let id = uuid::Uuid::new_v4().to_string();
+                let event = Event::new(id, "/participants/wms", "wms.pick.replied.v1", &data);
+                let channel = Channel::ReplyTo(incoming.headers["reply-to"].clone());
+                broker.publish(&[Outgoing { channel, event }]).await;
+                incoming.ticket.done();
+            }
+        }
+    });
+    let subject = Subject::alone("wms", "wms.pick", None);
+    let report = world.check_these("wms", vec![subject], How::default()).await;
+    service.abort();
+    let first = report.checked[0].record.of(Act::First).expect("it was played");
+    assert_eq!((first.outcome(), first.letter.attempt), (Some("success"), 2));
+    assert!(!report.broken().contains(&"does-what-it-can"), "{}", report.text(true));
 }

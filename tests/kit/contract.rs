@@ -7,7 +7,7 @@ use libtest_mimic::{Failed, Trial};
 use makegood::broker::Event;
 use makegood::catalog::load;
 use makegood::clock::{SystemClock, from_rfc3339};
-use makegood::fixture::kit::{Case, Material, Order, Reply, Subject, Writer};
+use makegood::fixture::kit::{Case, Material, RULES, Reply, Subject, Wanted, Writer};
 use makegood::saga::{
     CommandId, Definition, Direction, Effect, Input, Outcome, Saga, SagaId, Time, decide,
 };
@@ -32,6 +32,10 @@ pub fn trials() -> Vec<Trial> {
     };
     vec![
         trial("its_examples_are_what_a_worker_sends", its_examples_are_what_a_worker_sends),
+        trial(
+            "every_rule_has_a_section_and_a_line_in_it",
+            every_rule_has_a_section_and_a_line_in_it,
+        ),
         trial("its_answers_can_be_read", its_answers_can_be_read),
         trial("the_kit_sends_what_a_worker_sends", the_kit_sends_what_a_worker_sends),
     ]
@@ -135,6 +139,21 @@ fn its_examples_are_what_a_worker_sends() {
     }
 }
 
+fn every_rule_has_a_section_and_a_line_in_it() {
+    let headings: Vec<String> = CONTRACT
+        .lines()
+        .filter_map(|line| line.strip_prefix('#'))
+        .map(|line| line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-"))
+        .collect();
+    let mut names: Vec<&str> = Vec::new();
+    for rule in RULES.iter().flat_map(|group| group.iter()) {
+        assert!(!names.contains(&rule.name), "{} is there twice", rule.name);
+        names.push(rule.name);
+        assert!(headings.iter().any(|heading| heading == rule.section), "{}", rule.section);
+        assert!(CONTRACT.contains(&format!("| `{}` | ", rule.name)), "{} is not told", rule.name);
+    }
+}
+
 fn its_answers_can_be_read() {
     let answers =
         blocks().into_iter().filter(|block| block["type"].as_str().is_some_and(is_answer));
@@ -180,13 +199,13 @@ fn alike(definition: &Definition, subject: &Subject) {
     let writer =
         Writer { clock: Arc::new(SystemClock::default()), address: "asker".to_owned(), material };
     let own: Value = serde_json::from_str(PICKED).expect("JSON");
-    let mut undo = Order { undoes: None, ..Order::undo(1, 1) };
+    let mut undo = Wanted { undoes: None, ..Wanted::undo(1, 1) };
     if subject.command.is_some() {
-        let command = writer.command(subject, &case, &Order::forward(1));
+        let command = writer.command(subject, &case, &Wanted::forward(1));
         same(&words.sends(&subject.step, Direction::Forward), &command.event);
         same(&words.asks(&subject.step), &writer.probe(subject, &case).event);
         words.done(&subject.step, Some(PICKED));
-        undo = Order { result: Some(&own), ..Order::undo(1, 1) };
+        undo = Wanted { result: Some(&own), ..Wanted::undo(1, 1) };
     }
     if subject.compensation.is_some() {
         let compensation = writer.command(subject, &case, &undo);

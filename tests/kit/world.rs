@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::env;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use makegood::broker::amqp::{AmqpBroker, AmqpOptions};
@@ -31,6 +31,8 @@ pub struct World {
     pub url: Option<String>,
     names: Names,
     pub folder: Arc<TempDir>,
+    /// Why the case could not run after all.
+    pub skipped: Arc<OnceLock<String>>,
 }
 
 impl World {
@@ -48,7 +50,12 @@ impl World {
     fn with(memory: Option<Arc<dyn Broker>>, url: Option<String>) -> World {
         let names = Names { prefix: format!("test-{}.", uuid::Uuid::new_v4().simple()) };
         let folder = Arc::new(tempfile::tempdir().expect("a folder"));
-        World { memory, url, names, folder }
+        World { memory, url, names, folder, skipped: Arc::default() }
+    }
+
+    pub fn skip(&self, reason: String) {
+        eprintln!("skipped: {reason}");
+        self.skipped.set(reason).expect("skipped once");
     }
 
     /// A connection of one's own to the one broker.
@@ -105,7 +112,7 @@ impl World {
 
     pub fn cleanup(&self) -> Cleanup {
         let layout = self.names.layout(&topology());
-        Cleanup { url: self.url.clone(), layout, _folder: self.folder.clone() }
+        Cleanup { url: self.url.clone(), layout, _folder: Some(self.folder.clone()) }
     }
 }
 
@@ -139,8 +146,11 @@ pub struct Service {
     broker: Arc<dyn Broker>,
     ledgers: PathBuf,
     broken: Option<Broken>,
-    running: Arc<Mutex<Option<(watch::Sender<bool>, JoinHandle<()>)>>>,
+    running: Arc<Mutex<Option<Playing>>>,
 }
+
+/// Tells it to stop, and waits for that.
+type Playing = (watch::Sender<bool>, JoinHandle<()>);
 
 impl Service {
     async fn start(&self) {
@@ -211,10 +221,14 @@ pub fn skipped(report: &Report) -> BTreeSet<&'static str> {
 pub struct Cleanup {
     url: Option<String>,
     layout: Layout,
-    _folder: Arc<TempDir>,
+    _folder: Option<Arc<TempDir>>,
 }
 
 impl Cleanup {
+    pub fn of(url: &str, layout: Layout) -> Cleanup {
+        Cleanup { url: Some(url.to_owned()), layout, _folder: None }
+    }
+
     pub async fn run(self) {
         let Some(url) = self.url else { return };
         let properties = lapin::ConnectionProperties::default();
