@@ -292,10 +292,10 @@ fn binary(text: &str, headers: &BTreeMap<String, String>) -> Result<Event, Malfo
     assemble(attributes, object(data)?)
 }
 
-/// Attributes in headers, without the prefix of the AMQP, JMS or Kafka binding.
+/// Attributes in headers, without the prefix of the AMQP, JMS, Kafka or RabbitMQ binding.
 fn attribute_headers(headers: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &str)> {
     headers.iter().filter_map(|(name, value)| {
-        let prefixes = ["cloudevents_", "cloudevents:", "ce_"];
+        let prefixes = ["cloudevents_", "cloudevents:", "ce_", "ce-"];
         let name = prefixes.iter().find_map(|prefix| name.strip_prefix(prefix))?;
         Some((name, value.as_str()))
     })
