@@ -55,6 +55,7 @@ fn main() -> ExitCode {
                 a_lying_probe_is_found,
                 a_service_that_is_not_there_is_found,
                 what_was_made_to_happen_is_undone,
+                what_was_made_to_happen_is_undone_also_when_a_restart_fails,
                 a_busy_broker_is_not_confused_with_it,
             )
         };
