@@ -64,6 +64,7 @@ fn main() -> ExitCode {
     trials.extend(trials!("memory::", World::memory, cases:
         rules_that_no_participant_breaks_can_fail,
         a_command_that_is_put_off_is_sent_again,
+        what_is_found_is_shown,
     ));
     trials.extend(common!("amqp::", World::amqp));
     trials.extend(trials!("amqp::", World::amqp, command_line:

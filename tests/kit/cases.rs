@@ -72,6 +72,25 @@ pub async fn no_tombstone_is_found(world: World) {
     finds(&world, Broken::NoTombstone, "refuses-the-late-command").await;
 }
 
+pub async fn what_is_found_is_shown(world: World) {
+    let _service = world.service(Some(Broken::NoTombstone)).await;
+    let report = world.check("wms", How::default()).await;
+    let (text, all) = (report.text(false), report.text(true));
+    let (_, shown) = text.split_once("FAIL  refuses-the-late-command").expect("it is found");
+    for words in [
+        "it was answered 'success {\"reference\":",
+        "see docs/participants.md#undoing-what-never-came",
+        "a compensation whose command never came\n            sent      {\"specversion\"",
+        "that command, late\n            sent      {\"specversion\"",
+        "reply-to: makegood.check.",
+        "received  {\"specversion\"",
+        "content-type: application/cloudevents+json",
+    ] {
+        assert!(shown.contains(words), "{words} is missing in {shown}");
+    }
+    assert!(all.matches("sent      ").count() > 18 && !text.contains("a probe for what"));
+}
+
 pub async fn slowness_is_found(world: World) {
     let _service = world.service(Some(Broken::Slow { by: LATE })).await;
     let how = How { timeout: SHORT, ..How::default() };
