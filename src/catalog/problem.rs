@@ -8,6 +8,10 @@ use std::sync::Arc;
 use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource};
 use serde_json::json;
 
+/// The most problems of one file that are told: who looks at more has another file in hand. Each
+/// is drawn with its line, which is looked for from the top of the file.
+const MAX_PROBLEMS: usize = 50;
+
 /// One thing that is wrong in a definition file.
 #[derive(Debug, Clone)]
 pub struct Problem {
@@ -83,6 +87,8 @@ impl CatalogErrors {
     #[must_use]
     pub fn new(file: &str, text: &str, mut problems: Vec<Problem>) -> CatalogErrors {
         assert!(!problems.is_empty(), "errors are made from at least one problem");
+        problems.sort_by_key(|problem| (problem.span.start, problem.span.end));
+        leave_out_the_rest(&mut problems);
         let source = Arc::new(NamedSource::new(file, text.to_owned()).with_language("TOML"));
         for problem in &mut problems {
             // A span that reaches over several lines would drown its message in source text.
@@ -91,7 +97,6 @@ impl CatalogErrors {
             problem.span.end = problem.span.start + line;
             problem.source = Some(Arc::clone(&source));
         }
-        problems.sort_by_key(|problem| (problem.span.start, problem.span.end));
         CatalogErrors { file: file.to_owned(), problems }
     }
 
@@ -132,6 +137,16 @@ impl CatalogErrors {
     }
 }
 
+/// Tells of those beyond the bound in one line, at the place of the first.
+fn leave_out_the_rest(problems: &mut Vec<Problem>) {
+    let Some(first) = problems.get(MAX_PROBLEMS) else { return };
+    let (at, more) = (first.span.start, problems.len() - MAX_PROBLEMS);
+    let message = format!("{more} more problems from here on");
+    problems.truncate(MAX_PROBLEMS);
+    let help = "put the others right first";
+    problems.push(Problem::new("makegood::definition::more", at..at, message, help));
+}
+
 /// The known word that is most like a misspelt one, if any is close enough to be meant.
 #[must_use]
 pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
@@ -163,7 +178,19 @@ fn edits(from: &str, to: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::nearest;
+    use super::{MAX_PROBLEMS, nearest};
+
+    #[test]
+    fn of_a_file_that_is_no_definition_at_all_only_the_beginning_is_told() {
+        let text = format!("name = \"x\"\n{}", "= 1 = \n".repeat(10_000));
+        let problems = crate::catalog::load("x.toml", &text).expect_err("no TOML").to_json();
+        assert_eq!(problems.len(), MAX_PROBLEMS + 1);
+        assert_eq!(problems[0]["line"], 2);
+        let last = &problems[MAX_PROBLEMS];
+        assert_eq!(last["code"], "makegood::definition::more");
+        assert!(last["message"].as_str().is_some_and(|said| said.ends_with("from here on")));
+        assert!(problems[MAX_PROBLEMS - 1]["line"].as_u64() <= last["line"].as_u64());
+    }
 
     #[test]
     fn a_misspelt_word_finds_its_neighbour_and_a_strange_one_finds_none() {
