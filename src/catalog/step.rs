@@ -8,7 +8,7 @@ use toml::de::DeTable;
 use super::keys::{Found, Keys};
 use super::names;
 use super::problem::Problem;
-use crate::saga::{Backoff, Compensation, Draft, Millis, StepSet, Work};
+use crate::saga::{Backoff, Compensation, Draft, Millis, OrderState, StepSet, Work};
 
 /// A participant that answers at all answers within seconds; ten leave it room to be busy.
 const RESEND_INITIAL: Millis = Millis(10_000);
@@ -35,8 +35,9 @@ const COMMAND: &[&str] = &[
     "probe",
     "deadline",
     "needs",
+    "reaches",
 ];
-const AWAIT: &[&str] = &["name", "after", "await", "fails_on", "pivot", "deadline"];
+const AWAIT: &[&str] = &["name", "after", "await", "fails_on", "pivot", "deadline", "reaches"];
 const OBLIGATION: &[&str] = &["name", "after", "pivot", "compensation"];
 const COMPENSATION: &[&str] = &["participant", "command", "after", "resend", "give_up", "needs"];
 
@@ -90,9 +91,15 @@ pub(super) fn read(table: &DeTable<'_>, header: Range<usize>) -> WrittenStep {
         pivot: keys.flag("pivot").unwrap_or(false),
         deadline: keys.duration("deadline"),
         needs,
+        reaches: milestone(&mut keys),
     };
     let spans = table.keys().map(|key| (key.get_ref().to_string(), key.span())).collect();
     WrittenStep { draft, problems: keys.problems, header, keys: spans, references }
+}
+
+/// How far the order has come once the step is done.
+fn milestone(keys: &mut Keys<'_>) -> Option<OrderState> {
+    names::state(keys, "reaches", &OrderState::MILESTONES)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -236,7 +243,7 @@ fn step_names(
 }
 
 /// The fields of the order that a participant gets.
-fn fields(keys: &mut Keys<'_>) -> Option<Vec<String>> {
+pub(super) fn fields(keys: &mut Keys<'_>) -> Option<Vec<String>> {
     keys.texts("needs").map(|names| names.value.into_iter().map(|name| name.value).collect())
 }
 
