@@ -294,6 +294,7 @@ fn outgoing(
         partitionkey: Some(order_id.clone()),
         sequence: Some(format!("{:08}{number:04}", setting.version)),
         traceparent: Some(traceparent.clone()),
+        reply_to: None, // everybody's replies
         data: Some(data),
     };
     Outgoing { channel, event }
