@@ -243,6 +243,8 @@ fn finish(decided: &mut Decided, written: Written<'_>) {
         due,
         outbox: decided.postings.iter().map(|posting| posting.row()).collect(),
         revived,
+        shipments: Vec::new(),
+        scans: Vec::new(),
         audit: None,
     });
 }

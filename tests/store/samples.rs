@@ -66,6 +66,8 @@ pub fn start_of(order: Arc<OrderRow>) -> Change {
         journal: vec![journal],
         due: Some(later(10)),
         revived: Vec::new(),
+        shipments: Vec::new(),
+        scans: Vec::new(),
         audit: None,
     }
 }
@@ -95,6 +97,8 @@ pub fn step(stored: &Stored) -> Change {
         journal: vec![journal],
         due: stored.due,
         revived: Vec::new(),
+        shipments: Vec::new(),
+        scans: Vec::new(),
         audit: None,
     }
 }
