@@ -16,7 +16,7 @@ use super::message::{Posting, Setting, postings};
 use super::timers;
 use crate::catalog::{Catalog, LoadedDefinition};
 use crate::saga::{self, Ignored, Input, Refusal, Saga, SagaId, Status, Time, Transition, Verdict};
-use crate::store::{Change, DeadLetter, JournalRow, OrderRow, Stored};
+use crate::store::{Change, DeadLetter, JournalRow, OrderRow, ScanRow, Stored};
 
 /// Why a message is refused that a newer version may understand. Both are stored as reasons of
 /// dead letters.
@@ -72,7 +72,7 @@ impl Group {
     pub fn order(&self) -> Option<(String, String)> {
         self.items.iter().find_map(|item| match &item.what {
             What::Start { order, .. } => Some((order.tenant.clone(), order.order_id.clone())),
-            What::Input(_) => None,
+            What::Input(_) | What::Scanned(..) => None,
         })
     }
 
@@ -138,6 +138,8 @@ pub(super) struct Decided {
     /// Items that cannot belong to this saga, with the reason and why.
     pub refused: Vec<(usize, &'static str, String)>,
     pub ignored: Vec<Ignored>,
+    /// Scans to keep with the saga.
+    pub scans: Vec<ScanRow>,
     /// Where a clock was due and nothing came of it: when it is really next due.
     pub reschedule: Option<(SagaId, u32, Option<Time>)>,
     /// A newer version may be able to decide: the reason why this one cannot, and the words.
@@ -163,7 +165,7 @@ pub(super) fn decide(
     let mut decided = Decided::default();
     let start = group.items.iter().find_map(|item| match &item.what {
         What::Start { definition, order } => Some((definition.clone(), order.clone())),
-        What::Input(_) => None,
+        What::Input(_) | What::Scanned(..) => None,
     });
     let (definition, order, from_version, saga, due) = match (stored, start) {
         (Some(stored), _) => {
@@ -227,8 +229,9 @@ fn finish(decided: &mut Decided, written: Written<'_>) {
     let Written { group, from_version, saga, version, journal, order, due, revived } = written;
     let clock_fired = group.open().any(|(_, item)| *item.what.input() == Input::Clock);
     let next = saga.next_clock();
-    // A parked message that changes nothing any more still leaves the dead letters.
-    if version == from_version && revived.is_empty() {
+    // A parked message that changes nothing any more still leaves the dead letters, and a scan
+    // that changes nothing is kept.
+    if version == from_version && revived.is_empty() && decided.scans.is_empty() {
         if clock_fired {
             decided.reschedule = Some((saga.id, version, timers::bucket(next)));
         }
@@ -244,7 +247,7 @@ fn finish(decided: &mut Decided, written: Written<'_>) {
         outbox: decided.postings.iter().map(|posting| posting.row()).collect(),
         revived,
         shipments: Vec::new(),
-        scans: Vec::new(),
+        scans: std::mem::take(&mut decided.scans),
         audit: None,
     });
 }
@@ -304,6 +307,9 @@ impl Run<'_> {
         {
             let error = "an order with this id was taken in before, with other content";
             return self.decided.refused.push((index, "order-differs", error.to_owned()));
+        }
+        if let What::Scanned(_, scan) = &item.what {
+            self.decided.scans.push((**scan).clone());
         }
         let cause = item.delivery.as_ref().and_then(|delivery| delivery.cause.as_deref());
         match self.apply(item.what.input(), cause) {
