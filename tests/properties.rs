@@ -147,6 +147,7 @@ fn build(seeds: &[Seed], explicit: bool) -> Option<Definition> {
                 completes_on: vec![FACTS[seed.facts.0].to_owned()],
                 fails_on: (seed.fails && seed.facts.0 != seed.facts.1)
                     .then(|| FACTS[seed.facts.1].to_owned()),
+                attempts: 1 + u16::try_from(index % 3).expect("small"),
             },
             _ => Work::Command {
                 participant: format!("p{}", index % 3),
@@ -178,6 +179,7 @@ fn build(seeds: &[Seed], explicit: bool) -> Option<Definition> {
             pivot,
             deadline: Some(Millis(60_000)),
             needs: None,
+            shipment: None,
         });
     }
     Definition::new("random".into(), 1, "a.start".into(), Some("a.cancel".into()), drafts).ok()

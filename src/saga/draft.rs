@@ -2,7 +2,7 @@
 //! could never be run safely is refused. [`Definition::new`] is the only way to make one. The
 //! catalog turns the [`Flaw`]s into messages that show the line.
 
-use super::{Compensation, Definition, MAX_STEPS, Millis, Step, StepSet, Work};
+use super::{Compensation, Definition, MAX_STEPS, Millis, ShipmentFields, Step, StepSet, Work};
 
 /// A step as it is written down, names not yet resolved.
 #[derive(Debug, Clone)]
@@ -15,6 +15,7 @@ pub struct Draft {
     pub pivot: bool,
     pub deadline: Option<Millis>,
     pub needs: Option<Vec<String>>,
+    pub shipment: Option<ShipmentFields>,
 }
 
 /// Why a definition is refused.
@@ -188,6 +189,7 @@ fn resolve(index: usize, draft: Draft, names: &[String], flaws: &mut Vec<Flaw>) 
         pivot: draft.pivot,
         deadline: draft.deadline,
         needs: draft.needs,
+        shipment: draft.shipment,
     }
 }
 

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::delivery::Delivery;
 use super::inputs::{Item, What, reread};
 use super::message::{Posting, Setting, postings};
+use super::shipments::Booked;
 use super::timers;
 use crate::catalog::{Catalog, LoadedDefinition};
 use crate::saga::{self, Ignored, Input, Refusal, Saga, SagaId, Status, Time, Transition, Verdict};
@@ -138,6 +139,8 @@ pub(super) struct Decided {
     /// Items that cannot belong to this saga, with the reason and why.
     pub refused: Vec<(usize, &'static str, String)>,
     pub ignored: Vec<Ignored>,
+    /// Shipments that were booked.
+    pub booked: Booked,
     /// Scans to keep with the saga.
     pub scans: Vec<ScanRow>,
     /// Where a clock was due and nothing came of it: when it is really next due.
@@ -246,7 +249,7 @@ fn finish(decided: &mut Decided, written: Written<'_>) {
         due,
         outbox: decided.postings.iter().map(|posting| posting.row()).collect(),
         revived,
-        shipments: Vec::new(),
+        shipments: std::mem::take(&mut decided.booked.shipments),
         scans: std::mem::take(&mut decided.scans),
         audit: None,
     });
@@ -329,6 +332,7 @@ impl Run<'_> {
         if verdict != Verdict::Applied {
             return verdict;
         }
+        self.decided.booked.note(&self.loaded.definition, &self.order, &self.saga, &saga);
         self.saga = saga;
         self.version += 1;
         let setting = Setting {

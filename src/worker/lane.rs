@@ -360,6 +360,9 @@ impl Lane {
         }
         let order = change.order.as_ref().or(before.map(|stored| &stored.order));
         let Some(order) = order else { return };
+        for step in &decided.booked.unnamed {
+            self.telemetry.shipment_unnamed(&order.definition, &order.order_id, step);
+        }
         for (row, (input, status)) in change.journal.iter().zip(&decided.seen) {
             self.telemetry.transition(&Seen {
                 definition: &order.definition,

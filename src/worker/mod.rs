@@ -23,6 +23,7 @@ mod lane;
 mod lanes;
 pub mod message;
 mod relay;
+mod shipments;
 mod shutdown;
 mod subscription;
 mod sweeper;
