@@ -8,5 +8,9 @@ mod client;
 mod forgetful;
 #[path = "doors/orders.rs"]
 mod orders;
+#[path = "doors/shipments.rs"]
+mod shipments;
+#[path = "doors/strangers.rs"]
+mod strangers;
 #[path = "doors/world.rs"]
 mod world;

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::delivery::Delivery;
 use super::inputs::{Item, What, reread};
 use super::message::{Posting, Setting, postings};
-use super::shipments::Booked;
+use super::shipments::{Booked, is_current};
 use super::timers;
 use crate::catalog::{Catalog, LoadedDefinition};
 use crate::saga::{self, Ignored, Input, Refusal, Saga, SagaId, Status, Time, Transition, Verdict};
@@ -313,6 +313,9 @@ impl Run<'_> {
         }
         if let What::Scanned(_, scan) = &item.what {
             self.decided.scans.push((**scan).clone());
+            if !is_current(&self.loaded.definition, &self.saga, scan) {
+                return self.decided.ignored.push(Ignored::Stale);
+            }
         }
         let cause = item.delivery.as_ref().and_then(|delivery| delivery.cause.as_deref());
         match self.apply(item.what.input(), cause) {

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::order::is_id;
 use crate::saga::{Definition, Phase, Saga, ShipmentFields};
-use crate::store::{OrderRow, ShipmentRow};
+use crate::store::{OrderRow, ScanRow, ShipmentRow};
 
 /// What the steps booked that are done now and were not before.
 #[derive(Debug, Default)]
@@ -38,6 +38,16 @@ impl Booked {
             }
         }
     }
+}
+
+/// Whether a scan is of the parcel that the saga stands for now, and not of one that was recalled
+/// and is sent anew: that one's way says nothing about this one's.
+pub(super) fn is_current(definition: &Definition, saga: &Saga, scan: &ScanRow) -> bool {
+    let mut steps = definition.steps().iter().zip(&saga.steps);
+    steps.any(|(step, state)| {
+        let named = step.shipment.as_ref().and_then(|fields| named(fields, state.data.as_deref()));
+        named.is_some_and(|(courier, id)| courier == scan.courier && id == scan.shipment_id)
+    })
 }
 
 /// Courier and number of the shipment in a step's result.

@@ -196,6 +196,11 @@ impl World {
 
     /// A participant gets its command for the order, and does it.
     pub async fn answered(&self, participant: &str, order_id: &str, result: Value) {
+        self.says(participant, order_id, json!({ "outcome": "success", "data": result })).await;
+    }
+
+    /// A participant gets its command for the order, and answers so.
+    pub async fn says(&self, participant: &str, order_id: &str, mut data: Value) {
         let channel = Channel::Commands(participant.to_owned());
         let mut consumer = self.broker.consume(&channel, 100).await.unwrap();
         loop {
@@ -205,8 +210,7 @@ impl World {
                 if command.subject.as_deref() != Some(order_id) {
                     continue;
                 }
-                let data =
-                    json!({ "command_id": command.id, "outcome": "success", "data": result });
+                data["command_id"] = json!(command.id);
                 let source = format!("/participants/{participant}");
                 let kind = format!("{}.replied.v1", command.name());
                 let mut reply = Event::new(format!("r-{}", command.id), source, kind, &data);
