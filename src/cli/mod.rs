@@ -13,6 +13,7 @@ mod dev;
 mod open;
 mod order;
 mod participants;
+mod push;
 mod service;
 mod signals;
 mod simulated;

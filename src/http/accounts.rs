@@ -145,6 +145,14 @@ impl Accounts {
         tried.into_iter().find(|account| claim.is_by(&account.keys, body)).cloned()
     }
 
+    /// A key to sign with as a tenant's shop: the first of its list.
+    #[must_use]
+    pub fn key_of_shop(&self, tenant: &str) -> Option<Key> {
+        let book = self.book();
+        let shop = book.shops.iter().find(|shop| shop.tenant == tenant)?;
+        shop.keys.first().cloned()
+    }
+
     fn book(&self) -> Arc<Book> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

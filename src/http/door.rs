@@ -28,7 +28,7 @@ use crate::telemetry::Telemetry;
 use crate::worker::{Call, DATABASE, Entrance, Settled, Shutdown, Unanswered};
 
 /// Which account signed, where the sender says so.
-const ACCOUNT: &str = "makegood-account";
+pub const ACCOUNT: &str = "makegood-account";
 /// Questions to the database at the same time: the lanes need its connections more.
 const LOOKUPS: usize = 2;
 /// How much of a body that is too large is read all the same, in bytes. Who sends it hears the

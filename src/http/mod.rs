@@ -25,7 +25,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 pub use accounts::{Accounts, AccountsError};
-pub use door::{Bounds, Doors};
+pub use door::{ACCOUNT, Bounds, Doors};
 pub use listener::{Certificate, CertificateError, serve_doors};
 pub use problem::Kind as ProblemKind;
 pub use signature::{ID, Key, SIGNATURE, TIMESTAMP};
