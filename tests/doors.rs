@@ -8,6 +8,8 @@ mod client;
 mod forgetful;
 #[path = "doors/orders.rs"]
 mod orders;
+#[path = "doors/push.rs"]
+mod push;
 #[path = "doors/shipments.rs"]
 mod shipments;
 #[path = "doors/strangers.rs"]

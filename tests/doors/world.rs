@@ -2,6 +2,7 @@
 //! of the shop, the courier and whoever else comes to the door.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use makegood::broker::memory::MemoryBroker;
 use makegood::broker::{Broker, Channel, Event, Outgoing};
 use makegood::catalog::load;
 use makegood::clock::{Busy, Clock, SystemClock};
-use makegood::http::{Accounts, Bounds, Doors, bind, serve_doors};
+use makegood::http::{Accounts, Bounds, Certificate, Doors, bind, serve_doors};
 use makegood::saga::{Millis, Phase, SagaId, Time};
 use makegood::store::sqlite::{Durability, SqliteStore};
 use makegood::store::{Counts, DefinitionRow, Store, StoreError, Stored};
@@ -27,6 +28,8 @@ use crate::forgetful::{Forgetful, Trouble};
 pub const ACME: &str = "whsec_YWNtZWFjbWVhY21lYWNtZWFjbWVhY21l";
 pub const ACME_NEXT: &str = "whsec_bmV4dG5leHRuZXh0bmV4dG5leHRuZXh0";
 pub const OTHER: &str = "whsec_b3RoZXJvdGhlcm90aGVyb3RoZXJvdGhl";
+/// The shop of made-up orders.
+pub const DEMO: &str = "whsec_ZGVtb2RlbW9kZW1vZGVtb2RlbW9kZW1v";
 pub const JADLOG: &str = "whsec_amFkbG9namFkbG9namFkbG9namFkbG9n";
 pub const CORREIOS: &str = "whsec_Y29ycmVpb3Njb3JyZWlvc2NvcnJlaW9z";
 pub const OTHERS_JADLOG: &str = "whsec_amFkbG9nb3RoZXJqYWRsb2dvdGhlcjEy";
@@ -35,9 +38,12 @@ pub const MAX_BYTES: usize = 64 * 1024;
 /// What a request may take where a test does not wait for that to pass.
 const IN_TIME: Duration = Duration::from_secs(20);
 
+const ACCOUNTS: &str = "accounts.toml";
+
 fn accounts() -> String {
     format!(
         "[[shop]]\ntenant = 'acme'\nsecrets = ['{ACME}', '{ACME_NEXT}']\n\
+         [[shop]]\ntenant = 'demo'\nsecrets = ['{DEMO}']\n\
          [[shop]]\ntenant = 'other'\nsecrets = ['{OTHER}']\n\
          [[courier]]\nname = 'jadlog'\ntenant = 'acme'\nsecrets = ['{JADLOG}']\n\
          [[courier]]\nname = 'jadlog'\ntenant = 'other'\nsecrets = ['{OTHERS_JADLOG}']\n\
@@ -56,7 +62,7 @@ pub struct World {
     pub stopper: Stopper,
     worker: JoinHandle<()>,
     doors: JoinHandle<()>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// A clock that the doors look at, and a test sets. The store and the worker have the machine's.
@@ -94,6 +100,18 @@ impl World {
     }
 
     pub async fn with(change: impl FnOnce(&mut Bounds)) -> World {
+        World::behind(None, change).await
+    }
+
+    /// With HTTP over TLS.
+    pub async fn secured(certificate: Certificate) -> World {
+        World::behind(Some(Arc::new(certificate)), |_| {}).await
+    }
+
+    async fn behind(
+        certificate: Option<Arc<Certificate>>,
+        change: impl FnOnce(&mut Bounds),
+    ) -> World {
         let folder = tempfile::tempdir().unwrap();
         let machine = Arc::new(SystemClock::default());
         let file = folder.path().join("makegood.db");
@@ -112,7 +130,7 @@ impl World {
         let telemetry = Arc::new(Telemetry::new());
         let (stopper, stop) = shutdown();
         let (entrance, reception) = entrance();
-        let path = folder.path().join("accounts.toml");
+        let path = folder.path().join(ACCOUNTS);
         std::fs::write(&path, accounts()).unwrap();
         let mut bounds = Bounds { max_body_bytes: MAX_BYTES, timeout: IN_TIME, in_flight: 300 };
         change(&mut bounds);
@@ -126,7 +144,7 @@ impl World {
         );
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let doors = tokio::spawn(serve_doors(listener, Arc::new(doors), None));
+        let doors = tokio::spawn(serve_doors(listener, Arc::new(doors), certificate));
         let worker = Worker {
             store: store.clone(),
             broker: broker.clone(),
@@ -138,7 +156,6 @@ impl World {
         let worker = tokio::spawn(async {
             worker.run_behind(Some(reception), stop, Busy::default()).await.unwrap();
         });
-        let _folder = folder;
         let world = World {
             address,
             store,
@@ -149,10 +166,15 @@ impl World {
             stopper,
             worker,
             doors,
-            _folder,
+            folder,
         };
         until(async || world.telemetry.health.report().0).await;
         world
+    }
+
+    /// The file of its accounts.
+    pub fn accounts(&self) -> PathBuf {
+        self.folder.path().join(ACCOUNTS)
     }
 
     pub async fn send(&self, request: &Request) -> Answer {
