@@ -151,6 +151,7 @@ fn build(seeds: &[Seed], explicit: bool) -> Option<Definition> {
                 completes_on: vec![FACTS[seed.facts.0].to_owned()],
                 fails_on: (seed.fails && seed.facts.0 != seed.facts.1)
                     .then(|| FACTS[seed.facts.1].to_owned()),
+                attempts: 1 + u16::try_from(index % 3).expect("small"),
             },
             _ => Work::Command {
                 participant: format!("p{}", index % 3),
@@ -183,6 +184,7 @@ fn build(seeds: &[Seed], explicit: bool) -> Option<Definition> {
             deadline: Some(Millis(60_000)),
             needs: None,
             reaches: seed.reaches.map(|milestone| OrderState::MILESTONES[usize::from(milestone)]),
+            shipment: None,
         });
     }
     let reached = |state: &OrderState| {

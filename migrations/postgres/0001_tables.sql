@@ -87,3 +87,28 @@ CREATE TABLE operator_audit (
     reason  text   NOT NULL,
     PRIMARY KEY (saga_id, id)
 );
+
+-- Whose parcel a courier's shipment is: how a courier's scan finds its saga. Led by the tenant,
+-- so that no courier account reaches beyond its own.
+CREATE TABLE shipment (
+    tenant      text NOT NULL,
+    courier     text NOT NULL,
+    shipment_id text NOT NULL,
+    saga_id     uuid NOT NULL,
+    order_id    text NOT NULL,
+    PRIMARY KEY (tenant, courier, shipment_id)
+);
+
+-- Every scan that a courier reported, also those that changed nothing.
+CREATE TABLE scan (
+    saga_id     uuid   NOT NULL,
+    courier     text   NOT NULL,
+    id          text   NOT NULL,
+    shipment_id text   NOT NULL,
+    status      text   NOT NULL,
+    happened_at bigint NOT NULL,
+    latitude    double precision,
+    longitude   double precision,
+    received_at bigint NOT NULL,
+    PRIMARY KEY (saga_id, courier, id)
+);

@@ -82,7 +82,7 @@ fn node(index: usize, step: &Step) -> String {
         Work::Command { participant, command, .. } => {
             format!("s{index}[\"{name}<br/>{participant}: {command}{pivot}\"]")
         }
-        Work::Facts { completes_on, fails_on } => {
+        Work::Facts { completes_on, fails_on, .. } => {
             let fails = fails_on.as_ref().map_or(String::new(), |fact| format!("<br/>not {fact}"));
             format!("s{index}>\"{name}<br/>{}{fails}{pivot}\"]", completes_on.join(" or "))
         }

@@ -279,13 +279,18 @@ impl<'a> Stage<'a> {
         });
         match scripted {
             Some(Answer::Silent) => {}
-            Some(Answer::Rejected(fact)) => self.foresee_fact(FACT_TIME, &fact, Some(step)),
+            Some(Answer::Rejected(fact)) => {
+                let attempts = self.definition.steps()[step].attempts(&fact).unwrap_or(1);
+                for attempt in (1..).take(attempts) {
+                    self.foresee_fact(FACT_TIME.times(attempt), &fact, Some(step));
+                }
+            }
             _ => self.foresee_fact(FACT_TIME, &completes_on[0].clone(), Some(step)),
         }
     }
 
     fn foresee_fact(&mut self, after: Millis, kind: &str, only_for: Option<usize>) {
-        let event = EventId::of("test", &self.foreseen.to_string());
+        let event = EventId::of("test", &self.foreseen.to_string()); // a new one each time
         self.come(after, Input::Fact(FactSeen { kind: kind.into(), event }), only_for);
     }
 

@@ -243,7 +243,7 @@ async fn of_its_own(store: &dyn Store) -> anyhow::Result<()> {
 }
 
 /// The value below which this share of the sorted values lies.
-fn at<T: Copy>(sorted: &[T], share: f64) -> Option<T> {
+pub(super) fn at<T: Copy>(sorted: &[T], share: f64) -> Option<T> {
     sorted.get((sorted.len() as f64 * share) as usize).copied()
 }
 

@@ -100,6 +100,8 @@ pub struct Step {
     pub needs: Option<Vec<String>>,
     /// Once this step is done, and every other that names the same, the order has come so far.
     pub reaches: Option<OrderState>,
+    /// Where the step books a shipment: how its result says which.
+    pub shipment: Option<ShipmentFields>,
 }
 
 /// A command that is sent once when the order reaches a state, and that nothing waits for: it
@@ -111,6 +113,15 @@ pub struct Notice {
     pub command: String,
     /// The fields of the order that the participant gets; all of them where absent.
     pub needs: Option<Vec<String>>,
+}
+
+/// The fields of a step's result that name the shipment which it booked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShipmentFields {
+    /// The one that has the courier's number for it.
+    pub id: String,
+    /// The one that has the courier's name.
+    pub courier: String,
 }
 
 /// What a step does.
@@ -129,7 +140,12 @@ pub enum Work {
         probe: bool,
     },
     /// Wait for one of these facts.
-    Facts { completes_on: Vec<String>, fails_on: Option<String> },
+    Facts {
+        completes_on: Vec<String>,
+        fails_on: Option<String>,
+        /// How often that has to be seen, each time by another event, before the step has failed.
+        attempts: u16,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -279,7 +295,7 @@ impl Step {
     /// The facts that complete or fail the step.
     pub fn facts(&self) -> impl Iterator<Item = &str> {
         let (completing, failing) = match &self.work {
-            Work::Facts { completes_on, fails_on } => {
+            Work::Facts { completes_on, fails_on, .. } => {
                 (completes_on.as_slice(), fails_on.as_deref())
             }
             _ => (&[][..], None),
@@ -292,8 +308,14 @@ impl Step {
         matches!(&self.work, Work::Facts { completes_on, .. } if completes_on.iter().any(|k| k == kind))
     }
 
+    /// How often a fact has to be seen before it fails the step; `None` where it does not.
     #[must_use]
-    pub fn fails_on(&self, kind: &str) -> bool {
-        matches!(&self.work, Work::Facts { fails_on: Some(fact), .. } if fact == kind)
+    pub fn attempts(&self, kind: &str) -> Option<usize> {
+        match &self.work {
+            Work::Facts { fails_on: Some(fact), attempts, .. } if fact == kind => {
+                Some(usize::from(*attempts))
+            }
+            _ => None,
+        }
     }
 }

@@ -2,7 +2,10 @@
 //! could never be run safely is refused. [`Definition::new`] is the only way to make one. The
 //! catalog turns the [`Flaw`]s into messages that show the line.
 
-use super::{Compensation, Definition, MAX_STEPS, Millis, Notice, OrderState, Step, StepSet, Work};
+use super::{
+    Compensation, Definition, MAX_STEPS, Millis, Notice, OrderState, ShipmentFields, Step, StepSet,
+    Work,
+};
 
 /// A step as it is written down, names not yet resolved.
 #[derive(Debug, Clone)]
@@ -16,6 +19,7 @@ pub struct Draft {
     pub deadline: Option<Millis>,
     pub needs: Option<Vec<String>>,
     pub reaches: Option<OrderState>,
+    pub shipment: Option<ShipmentFields>,
 }
 
 /// Why a definition is refused.
@@ -213,6 +217,7 @@ fn resolve(index: usize, draft: Draft, names: &[String], flaws: &mut Vec<Flaw>) 
         deadline: draft.deadline,
         needs: draft.needs,
         reaches: draft.reaches,
+        shipment: draft.shipment,
     }
 }
 

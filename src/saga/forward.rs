@@ -78,7 +78,7 @@ impl Turn<'_> {
         if known(&|kind| self.step(step).completes_on(kind)) {
             self.done(step, None);
         } else if let Work::Facts { fails_on: Some(kind), .. } = &self.step(step).work
-            && known(&|fact| fact == kind)
+            && self.has_failed_by(step, kind)
         {
             self.fail(step, kind.as_str().into());
         }

@@ -29,7 +29,9 @@ mod time;
 mod turn;
 
 pub use compensate::owed;
-pub use definition::{Backoff, Compensation, Definition, MAX_STEPS, Notice, Step, StepSet, Work};
+pub use definition::{
+    Backoff, Compensation, Definition, MAX_STEPS, Notice, ShipmentFields, Step, StepSet, Work,
+};
 pub use draft::{Draft, Flaw, FlawKind};
 pub use effect::{Announcement, Effect, Ignored, Refusal, Transition, Verdict, WhyRefused};
 pub use identity::{CommandId, Direction, EventId, SagaId};

@@ -14,7 +14,7 @@ pub struct Saga {
     pub cancel: CancelState,
     /// One per step of the definition, in its order.
     pub steps: Vec<StepState>,
-    /// Facts seen so far, at most one of a kind.
+    /// Facts seen so far: one of a kind, or as many as the attempts after which a step has failed.
     pub facts: Vec<Fact>,
     pub attention: Vec<Attention>,
     pub started_at: Time,

@@ -14,6 +14,7 @@ mod load;
 mod queue;
 mod read;
 mod schema;
+mod shipments;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,7 +25,7 @@ use sqlx::postgres::PgConnectOptions;
 
 use super::{
     Change, Counts, DeadLetter, DefinitionRow, Filter, JournalRow, OutboxKey, OutboxRow, Published,
-    Store, StoreError, Stored, Written,
+    ScanRow, ShipmentRow, Store, StoreError, Stored, Written,
 };
 use crate::saga::{SagaId, Time};
 use connection::Connections;
@@ -160,6 +161,19 @@ impl Store for PostgresStore {
 
     async fn find(&self, order_id: &str, tenant: Option<&str>) -> Result<Vec<Stored>, StoreError> {
         read::find(&self.connections, order_id, tenant).await
+    }
+
+    async fn shipment(
+        &self,
+        tenant: &str,
+        courier: &str,
+        shipment_id: &str,
+    ) -> Result<Option<ShipmentRow>, StoreError> {
+        shipments::shipment(&self.connections, (tenant, courier, shipment_id)).await
+    }
+
+    async fn scans(&self, saga: SagaId) -> Result<Vec<ScanRow>, StoreError> {
+        shipments::scans(&self.connections, saga).await
     }
 
     async fn list(

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::{
-    Counts, DeadLetter, DefinitionRow, JournalRow, OrderRow, OutboxKey, OutboxRow, StoreError,
-    Stored, encoding,
+    Counts, DeadLetter, DefinitionRow, JournalRow, OrderRow, OutboxKey, OutboxRow, ScanRow,
+    ShipmentRow, StoreError, Stored, encoding,
 };
 use crate::saga::{SagaId, Time};
 
@@ -33,6 +33,13 @@ pub(super) type DefinitionColumns = (String, i32, String, i64);
 /// id, source, reason, error, body, headers, tenant, order_id, first_seen, last_seen, attempts.
 pub(super) type DeadLetterColumns =
     (Uuid, String, String, String, Vec<u8>, String, Option<String>, Option<String>, i64, i64, i32);
+
+/// tenant, courier, shipment_id, saga_id, order_id.
+pub(super) type ShipmentColumns = (String, String, String, Uuid, String);
+
+/// saga_id, courier, id, shipment_id, status, happened_at, latitude, longitude, received_at.
+pub(super) type ScanColumns =
+    (Uuid, String, String, String, String, i64, Option<f64>, Option<f64>, i64);
 
 /// What is counted ("saga", "attention", "outbox", "dead_letter"), the status where it is sagas,
 /// and how many.
@@ -158,6 +165,34 @@ impl FromColumns for DeadLetter {
             first_seen: Time(first_seen),
             last_seen: Time(last_seen),
             attempts: unsigned(attempts)?,
+        })
+    }
+}
+
+impl FromColumns for ShipmentRow {
+    type Columns = ShipmentColumns;
+
+    fn from_columns(columns: ShipmentColumns) -> Result<ShipmentRow, StoreError> {
+        let (tenant, courier, shipment_id, saga, order_id) = columns;
+        Ok(ShipmentRow { tenant, courier, shipment_id, saga: SagaId(saga), order_id })
+    }
+}
+
+impl FromColumns for ScanRow {
+    type Columns = ScanColumns;
+
+    fn from_columns(columns: ScanColumns) -> Result<ScanRow, StoreError> {
+        let (saga, courier, id, shipment_id, status, happened_at, ..) = columns;
+        let (.., latitude, longitude, received_at) = columns;
+        Ok(ScanRow {
+            saga: SagaId(saga),
+            courier,
+            id,
+            shipment_id,
+            status,
+            happened_at: Time(happened_at),
+            location: latitude.zip(longitude),
+            received_at: Time(received_at),
         })
     }
 }

@@ -363,10 +363,12 @@ fn definition() -> Definition {
         deadline: Some(Millis::DAY),
         needs: None,
         reaches: None,
+        shipment: None,
     };
     let facts = |kinds: &[&str]| Work::Facts {
         completes_on: kinds.iter().map(|kind| (*kind).to_owned()).collect(),
         fails_on: None,
+        attempts: 1,
     };
     let mut drafts = vec![
         step("financed", &[], Work::Obligation),

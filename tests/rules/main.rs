@@ -88,6 +88,10 @@ fn order() -> Definition {
 
 /// The pivot is a scan of the parcel, and a later step waits for its delivery.
 fn parcel() -> Definition {
+    load(&parcel_text())
+}
+
+fn parcel_text() -> String {
     let scan =
         "await = [\"parcel.scanned\", \"parcel.delivered\"]\npivot = true\ndeadline = \"14d\"\n";
     let from = ORDER.find("participant = \"courier\"").unwrap();
@@ -95,7 +99,7 @@ fn parcel() -> Definition {
     let arrive = "[[step]]\nname = \"arrive\"\nafter = [\"ship\"]\nawait = [\"parcel.delivered\"]\n\
                   fails_on = \"parcel.lost\"\ndeadline = \"45d\"\n";
     let text = format!("{}{scan}{arrive}{}", &ORDER[..from], &ORDER[to..]);
-    load(&text.replace("after = [\"ship\", \"insure\"]", "after = [\"arrive\", \"insure\"]"))
+    text.replace("after = [\"ship\", \"insure\"]", "after = [\"arrive\", \"insure\"]")
 }
 
 /// Everybody is told when stock and insurance are there, and when the goods are picked; the

@@ -67,6 +67,8 @@ pub fn start_of(order: Arc<OrderRow>) -> Change {
         journal: vec![journal],
         due: Some(later(10)),
         revived: Vec::new(),
+        shipments: Vec::new(),
+        scans: Vec::new(),
         audit: None,
     }
 }
@@ -96,6 +98,8 @@ pub fn step(stored: &Stored) -> Change {
         journal: vec![journal],
         due: stored.due,
         revived: Vec::new(),
+        shipments: Vec::new(),
+        scans: Vec::new(),
         audit: None,
     }
 }

@@ -74,6 +74,8 @@ impl World {
             due: None,
             outbox: vec![OutboxRow { key, channel, message, claimed_until }],
             revived: Vec::new(),
+            shipments: Vec::new(),
+            scans: Vec::new(),
             audit: None,
         };
         self.store.commit(&[change]).await.unwrap();
