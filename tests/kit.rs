@@ -55,6 +55,7 @@ fn main() -> ExitCode {
                 a_lying_probe_is_found,
                 a_service_that_is_not_there_is_found,
                 what_was_made_to_happen_is_undone,
+                what_was_made_to_happen_is_undone_also_when_a_restart_fails,
                 a_busy_broker_is_not_confused_with_it,
             )
         };
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
     trials.extend(trials!("memory::", World::memory, cases:
         rules_that_no_participant_breaks_can_fail,
         a_command_that_is_put_off_is_sent_again,
+        what_is_found_is_shown,
     ));
     trials.extend(common!("amqp::", World::amqp));
     trials.extend(trials!("amqp::", World::amqp, command_line:

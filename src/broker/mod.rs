@@ -134,8 +134,9 @@ pub enum Channel {
     Replies,
     /// Answers to whoever gave this address as the `reply_to` of a command of their own. No
     /// worker consumes it. Whoever does also gets copies of what comes to [`Channel::Replies`]
-    /// meanwhile, to see an answer that went astray; where the broker tells them apart, the
-    /// `routing-key` of an answer to this address is the address.
+    /// meanwhile, to see an answer that went astray: the `routing-key` of an answer to this
+    /// address is the address. A broker with one place for all answers (a topic, read from its end
+    /// in a group of one's own) delivers all of them here, without a `routing-key`.
     ReplyTo(String),
     /// Out: commands to one participant.
     Commands(String),

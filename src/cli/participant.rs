@@ -134,6 +134,10 @@ impl Arguments {
 
     /// What is checked, as the definition says or as it was named.
     fn subjects(&self) -> anyhow::Result<Vec<Subject>> {
+        if !is_word(&self.participant) {
+            let wanted = "small letters, digits and dashes, as definitions name it";
+            return Err(Misuse(format!("--participant: must be {wanted}, such as wms")).into());
+        }
         let mut subjects = Vec::new();
         let loaded = self.definition()?;
         let known = Subject::all(&loaded.definition, &self.participant);
@@ -203,11 +207,12 @@ impl Arguments {
     }
 }
 
+fn is_word(word: &str) -> bool {
+    word.starts_with(|c: char| c.is_ascii_lowercase())
+        && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
 fn is_command(name: &str) -> Result<(), Misuse> {
-    let is_word = |word: &str| {
-        word.starts_with(|c: char| c.is_ascii_lowercase())
-            && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-    };
     if name.contains('.') && name.split('.').all(is_word) {
         return Ok(());
     }

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use makegood::broker::{Channel, Event, Outgoing, Topology};
 use makegood::fixture::Broken;
-use makegood::fixture::kit::{Act, Heard, RULES, Record, Reply, Subject, judge};
+use makegood::fixture::kit::{
+    Act, CheckError, Heard, RULES, Record, Reply, Restart, Subject, judge,
+};
 use makegood::fixture::ledger::{self, Entry, Way};
 use makegood::saga::Millis;
 use serde_json::{Value, json};
 
-use crate::world::{How, SHORT, World, expect, skipped};
+use crate::world::{How, SHORT, Service, World, definition, expect, skipped};
 
 const RESTART: &str = "remembers-over-a-restart";
 /// Longer than a slow service may take, and shorter than it is waited for.
@@ -68,6 +70,25 @@ pub async fn forgetting_over_a_restart_is_found(world: World) {
 
 pub async fn no_tombstone_is_found(world: World) {
     finds(&world, Broken::NoTombstone, "refuses-the-late-command").await;
+}
+
+pub async fn what_is_found_is_shown(world: World) {
+    let _service = world.service(Some(Broken::NoTombstone)).await;
+    let report = world.check("wms", How::default()).await;
+    let (text, all) = (report.text(false), report.text(true));
+    let (_, shown) = text.split_once("FAIL  refuses-the-late-command").expect("it is found");
+    for words in [
+        "it was answered 'success {\"reference\":",
+        "see docs/participants.md#undoing-what-never-came",
+        "a compensation whose command never came\n            sent      {\"specversion\"",
+        "that command, late\n            sent      {\"specversion\"",
+        "reply-to: makegood.check.",
+        "received  {\"specversion\"",
+        "content-type: application/cloudevents+json",
+    ] {
+        assert!(shown.contains(words), "{words} is missing in {shown}");
+    }
+    assert!(all.matches("sent      ").count() > 18 && !text.contains("a probe for what"));
 }
 
 pub async fn slowness_is_found(world: World) {
@@ -145,19 +166,34 @@ pub async fn a_service_that_is_not_there_is_found(world: World) {
 pub async fn what_was_made_to_happen_is_undone(world: World) {
     let service = world.service(None).await;
     expect(&world.check("inventory", How::default()).await, &[]);
+    assert!(all_undone(&service) >= 6);
+}
+
+pub async fn what_was_made_to_happen_is_undone_also_when_a_restart_fails(world: World) {
+    let service = world.service(None).await;
+    let restart: Restart = Box::new(|| Box::pin(async { Err("no".to_owned()) }));
+    let subjects = Subject::all(&definition().definition, "inventory");
+    let how = How { restart: Some(restart), ..How::default() };
+    let ended = world.try_check("inventory", subjects, how).await;
+    assert!(matches!(ended, Err(CheckError::Restart(why)) if why == "no"));
+    assert_eq!(all_undone(&service), 1);
+}
+
+/// Fails unless all that an inventory did is undone; returns how much that was.
+fn all_undone(service: &Service) -> usize {
     let mut balance: BTreeMap<String, i64> = BTreeMap::new();
     let mut commands = 0;
     for entry in ledger::read(&service.ledger("inventory")).expect("a ledger") {
         let Entry::Command(entry) = entry.expect("an entry") else { continue };
         assert!(entry.order_id.starts_with("check-"), "{}", entry.order_id);
-        commands += i32::from(entry.direction == Way::Forward && entry.applied);
+        commands += usize::from(entry.direction == Way::Forward && entry.applied);
         if entry.applied {
             let way = if entry.direction == Way::Forward { 1 } else { -1 };
             *balance.entry(entry.order_id).or_default() += way;
         }
     }
-    assert!(commands >= 6, "{commands} commands were done");
     assert!(balance.values().all(|left| *left == 0), "{balance:?}");
+    commands
 }
 
 /// Other people's replies pass by, for sagas of theirs.

@@ -118,7 +118,8 @@ fn a_broken_one_fails(stage: &Stage) {
         .map(|index| &exchanges[usize::try_from(index.as_u64().expect("one")).expect("small")])
         .collect();
     assert_eq!(shown.len(), 2);
-    assert_eq!(shown[0]["sent"], shown[1]["sent"], "the same command came twice");
+    assert_eq!(shown[0]["sent"]["id"], shown[1]["sent"]["id"], "the same command came twice");
+    assert_eq!(shown[1]["sent"]["data"]["attempt"], 2);
     assert_ne!(shown[0]["received"][0]["body"], shown[1]["received"][0]["body"]);
     participants.kill();
 }
@@ -212,6 +213,7 @@ pub fn what_is_wrong_is_told() {
     let with = |more: &[&'static str]| [&nowhere[..], more].concat();
     refuses(&[], &["--participant <NAME>"]);
     refuses(&["--participant", "wms"], &["`broker` is not set", "MAKEGOOD_BROKER"]);
+    refuses(&["--participant", "W M S"], &["--participant: must be small letters"]);
     let nobody = &["--participant", "wsm", "--set", "broker=amqp://127.0.0.1:1"];
     refuses(nobody, &["sends nothing to 'wsm'", "inventory, loan, notifications, tms, wms", "--definition"]);
     refuses(&with(&["--definition", "nope"]), &["--definition: 'nope'", "sagas/"]);

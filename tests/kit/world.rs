@@ -12,7 +12,9 @@ use makegood::broker::topology::{Layout, Names};
 use makegood::broker::{Broker, Topology};
 use makegood::catalog::{LoadedDefinition, load};
 use makegood::clock::SystemClock;
-use makegood::fixture::kit::{Check, Material, Options, Report, Restart, Subject, Verdict};
+use makegood::fixture::kit::{
+    Check, CheckError, Material, Options, Report, Restart, Subject, Verdict,
+};
 use makegood::fixture::{Broken, Simulation, Timeline};
 use makegood::saga::Millis;
 use tempfile::TempDir;
@@ -89,6 +91,15 @@ impl World {
     }
 
     pub async fn check_these(&self, participant: &str, subjects: Vec<Subject>, how: How) -> Report {
+        self.try_check(participant, subjects, how).await.expect("it can be checked")
+    }
+
+    pub async fn try_check(
+        &self,
+        participant: &str,
+        subjects: Vec<Subject>,
+        how: How,
+    ) -> Result<Report, CheckError> {
         let broker = self.broker();
         let check = Check {
             broker: broker.clone(),
@@ -103,7 +114,7 @@ impl World {
                 progress: Box::new(|_| ()),
             },
         };
-        let report = check.run().await.expect("the broker is there");
+        let report = check.run().await;
         if self.memory.is_none() {
             broker.close().await;
         }

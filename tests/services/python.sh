@@ -11,8 +11,8 @@ set -euo pipefail
 # The official CloudEvents SDK, and the AMQP 0-9-1 client that everybody uses.
 REQUIREMENTS=(cloudevents==2.2.0 pika==1.4.4)
 PACKAGES=(python3 python3-venv)
-# For one download; pip tries again by itself.
-TIMEOUT_SECONDS=60
+# For one download, which is tried twice.
+TIMEOUT_SECONDS=20
 
 tools=${MAKEGOOD_TEST_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/makegood}
 # Another list is another folder, so that none is ever half of one and half of the other.
@@ -36,7 +36,7 @@ make() {
   echo "making a Python with ${REQUIREMENTS[*]}, once" >&2
   rm -rf "$home"
   if ! { python3 -m venv "$home" && "$home/bin/python" -m pip install --quiet --disable-pip-version-check \
-    --timeout "$TIMEOUT_SECONDS" "${REQUIREMENTS[@]}"; } >&2; then
+    --timeout "$TIMEOUT_SECONDS" --retries 1 "${REQUIREMENTS[@]}"; } >&2; then
     rm -rf "$home"
     echo "the Python packages cannot be had: ${REQUIREMENTS[*]}" >&2
     return 1
