@@ -14,9 +14,12 @@ use crate::world::{OTHER, World};
 async fn push(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_makegood"));
     let ours = std::env::vars().filter(|(name, _)| name.starts_with("MAKEGOOD_"));
-    ours.for_each(|(name, _)| drop(command.env_remove(name)));
+    for (name, _) in ours {
+        command.env_remove(name);
+    }
     command.args(["order", "push", "--count", "20", "--json"]).args(arguments);
-    command.current_dir(std::env::temp_dir());
+    let ledgers = tempfile::tempdir().unwrap();
+    command.current_dir(ledgers.path());
     tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap()
 }
 
