@@ -99,7 +99,7 @@ impl Default for Config {
             prefetch: worker.prefetch,
             max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
             drain_seconds: worker.drain.as_secs(),
-            database_connections: 8,
+            database_connections: 10,
             ledgers: PathBuf::from(".makegood/services"),
             log_format: LogFormat::Json,
             log: "info".to_owned(),

@@ -64,6 +64,12 @@ fn main() -> ExitCode {
     }
     trials.extend(common!("memory::", World::memory));
     trials.extend(common!("amqp::", World::amqp));
+    trials.extend(trials!("memory::", World::memory, cases:
+        an_answer_aside_reaches_whoever_asked_and_no_worker,
+    ));
+    trials.extend(trials!("amqp::", World::amqp, cases:
+        an_answer_aside_reaches_whoever_asked_and_no_worker,
+    ));
     // Last: for some seconds after its restart RabbitMQ 3.10 may answer a declaration with an
     // internal error. A worker tries again; these cases do not.
     trials.extend(trials!("amqp::", World::restarting, amqp_only:

@@ -84,6 +84,7 @@ fn only(kind: Kind) -> Vec<Case> {
         Kind::Postgres => cases! {
             postgres_only: a_row_that_commits_late_is_still_found
                 an_outbox_that_was_empty_when_last_counted_is_still_read_by_key
+                an_order_at_hand_is_the_one_that_is_stored
                 a_database_that_is_away_is_unavailable killed_connections_are_replaced
                 a_batch_that_dies_of_a_deadlock_is_sent_again
                 a_migration_killed_half_way_leaves_nothing a_locked_row_is_not_waited_for_without_end

@@ -23,9 +23,8 @@ CREATE TABLE saga_order (
 );
 CREATE INDEX saga_order_by_order ON saga_order (order_id, tenant);
 
--- The hot row. Pages keep room for updates in place, and nothing that changes at every step
--- page at once), and nothing that changes at every step is indexed but the coarse due time: an
--- update that leaves it alone touches no index.
+-- The hot row. Pages keep room for updates in place, and nothing that changes at every step is
+-- indexed but the coarse due time: an update that leaves it alone touches no index.
 CREATE TABLE saga (
     saga_id   uuid     PRIMARY KEY,
     due       bigint,

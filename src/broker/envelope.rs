@@ -61,6 +61,10 @@ pub struct Event {
     pub sequence: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traceparent: Option<String>,
+    /// Where the answer goes, if not to everybody's replies. Part of the message, not of the
+    /// CloudEvent.
+    #[serde(skip)]
+    pub reply_to: Option<String>,
     /// The payload, as it came, byte for byte.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Box<RawValue>>,
@@ -110,6 +114,7 @@ impl Event {
             partitionkey: None,
             sequence: None,
             traceparent: None,
+            reply_to: None,
             data: Some(data),
         }
     }
@@ -237,6 +242,7 @@ pub fn decode(
     let header = headers.get("traceparent").cloned();
     event.traceparent =
         [header, event.traceparent].into_iter().flatten().find(|value| is_trace_context(value));
+    event.reply_to = headers.get("reply-to").cloned();
     check(&event)?;
     Ok(event)
 }
@@ -287,10 +293,10 @@ fn binary(text: &str, headers: &BTreeMap<String, String>) -> Result<Event, Malfo
     assemble(attributes, object(data)?)
 }
 
-/// Attributes in headers, without the prefix of the AMQP, JMS or Kafka binding.
+/// Attributes in headers, without the prefix of the AMQP, JMS, Kafka or RabbitMQ binding.
 fn attribute_headers(headers: &BTreeMap<String, String>) -> impl Iterator<Item = (&str, &str)> {
     headers.iter().filter_map(|(name, value)| {
-        let prefixes = ["cloudevents_", "cloudevents:", "ce_"];
+        let prefixes = ["cloudevents_", "cloudevents:", "ce_", "ce-"];
         let name = prefixes.iter().find_map(|prefix| name.strip_prefix(prefix))?;
         Some((name, value.as_str()))
     })

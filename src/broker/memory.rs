@@ -36,6 +36,8 @@ struct Exchange {
     queues: HashMap<Channel, Arc<Queue>>,
     /// One queue per subscriber of events, for as long as it listens.
     subscribers: Vec<Weak<Queue>>,
+    /// By address, the queues of those who listen to answers of their own.
+    askers: HashMap<String, Weak<Queue>>,
     closed: bool,
 }
 
@@ -58,7 +60,15 @@ impl MemoryBroker {
             }
             return subscribers.iter().try_for_each(|queue| queue.push(message()));
         }
+        if let Channel::ReplyTo(address) = &outgoing.channel {
+            let asker = exchange.askers.get(address).and_then(Weak::upgrade);
+            return asker.ok_or(PublishError::Unheard)?.push(message().addressed_to(address));
+        }
         let queue = exchange.queues.get(&outgoing.channel).ok_or(PublishError::Unroutable)?;
+        if outgoing.channel == Channel::Replies {
+            let askers = exchange.askers.values().filter_map(Weak::upgrade);
+            askers.for_each(|asker| drop(asker.push(message()))); // a copy too many is none
+        }
         queue.push(message())
     }
 }
@@ -95,6 +105,12 @@ impl Broker for MemoryBroker {
                 exchange.subscribers.push(Arc::downgrade(&queue));
                 Some(queue)
             }
+            Channel::ReplyTo(address) => {
+                let queue = Queue::new(&self.clock, None);
+                exchange.askers.retain(|_, asker| asker.strong_count() > 0);
+                exchange.askers.insert(address.clone(), Arc::downgrade(&queue));
+                Some(queue)
+            }
             _ => exchange.queues.get(channel).cloned(),
         };
         match queue {
@@ -122,8 +138,8 @@ impl Broker for MemoryBroker {
     async fn close(&self) {
         let mut exchange = self.exchange.write().unwrap_or_else(PoisonError::into_inner);
         exchange.closed = true;
-        let subscribers = exchange.subscribers.iter().filter_map(Weak::upgrade);
-        for queue in exchange.queues.values().cloned().chain(subscribers) {
+        let own = exchange.subscribers.iter().chain(exchange.askers.values());
+        for queue in exchange.queues.values().cloned().chain(own.filter_map(Weak::upgrade)) {
             queue.close();
         }
     }
@@ -144,7 +160,11 @@ struct Message {
 
 impl Message {
     fn of(event: &Event) -> Message {
-        let optional = [("correlation-id", &event.sagaid), ("traceparent", &event.traceparent)];
+        let optional = [
+            ("correlation-id", &event.sagaid),
+            ("traceparent", &event.traceparent),
+            ("reply-to", &event.reply_to),
+        ];
         let headers = [
             ("content-type", STRUCTURED),
             ("message-id", event.id.as_str()),
@@ -156,6 +176,12 @@ impl Message {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
         Message { body: event.to_json().into(), headers: Arc::new(headers), returned: 0 }
+    }
+
+    fn addressed_to(mut self, address: &str) -> Message {
+        let headers = Arc::make_mut(&mut self.headers);
+        headers.insert("routing-key".to_owned(), address.to_owned());
+        self
     }
 }
 

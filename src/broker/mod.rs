@@ -132,6 +132,11 @@ pub enum Channel {
     Facts,
     /// In: participants' answers.
     Replies,
+    /// Answers to whoever gave this address as the `reply_to` of a command of their own. No
+    /// worker consumes it. Whoever does also gets copies of what comes to [`Channel::Replies`]
+    /// meanwhile, to see an answer that went astray; where the broker tells them apart, the
+    /// `routing-key` of an answer to this address is the address.
+    ReplyTo(String),
     /// Out: commands to one participant.
     Commands(String),
     /// Out: what the rest of the company may want to know. Nobody has to listen.
@@ -146,6 +151,7 @@ impl fmt::Display for Channel {
             Channel::Orders => f.write_str("orders"),
             Channel::Facts => f.write_str("facts"),
             Channel::Replies => f.write_str("replies"),
+            Channel::ReplyTo(address) => write!(f, "reply-to.{address}"),
             Channel::Commands(participant) => write!(f, "commands.{participant}"),
             Channel::Events => f.write_str("events"),
             Channel::Dead => f.write_str("dead"),
@@ -163,9 +169,10 @@ impl FromStr for Channel {
             "replies" => Channel::Replies,
             "events" => Channel::Events,
             "dead" => Channel::Dead,
-            _ => match text.strip_prefix("commands.") {
-                Some(participant) => Channel::Commands(participant.to_owned()),
-                None => return Err(format!("there is no channel '{text}'")),
+            _ => match text.split_once('.') {
+                Some(("commands", participant)) => Channel::Commands(participant.to_owned()),
+                Some(("reply-to", address)) => Channel::ReplyTo(address.to_owned()),
+                _ => return Err(format!("there is no channel '{text}'")),
             },
         })
     }
@@ -210,8 +217,8 @@ pub enum PublishError {
     /// went to is stuck. It may arrive later.
     #[error("its queue does not confirm")]
     Silent,
-    /// An event to which nobody subscribes. That is nobody's fault: there is nothing to send
-    /// again.
-    #[error("nobody subscribes to it")]
+    /// An event to which nobody subscribes, or an answer for which nobody waits any more. That
+    /// is nobody's fault: there is nothing to send again.
+    #[error("nobody waits for it")]
     Unheard,
 }

@@ -101,6 +101,8 @@ impl Names {
             Channel::Orders => self.named("makegood.orders"),
             Channel::Facts => self.named("makegood.facts"),
             Channel::Replies => self.replies(),
+            // Its name is the address: an answer by way of the default exchange finds it, too.
+            Channel::ReplyTo(address) => address.clone(),
             Channel::Commands(participant) => self.named(&format!("{participant}.commands")),
             Channel::Dead => self.named("makegood.dead"),
             Channel::Events => return None,
@@ -115,6 +117,7 @@ impl Names {
             Channel::Orders | Channel::Facts => (self.inbound(), kind.to_owned()),
             Channel::Commands(participant) => (self.commands(), command_key(participant, kind)),
             Channel::Replies => (self.replies(), self.replies()),
+            Channel::ReplyTo(address) => (self.replies(), address.clone()),
             Channel::Events => (self.events(), kind.to_owned()),
             Channel::Dead => (self.dead_letters(), kind.to_owned()),
         };
@@ -237,6 +240,7 @@ mod tests {
             (Channel::Facts, "wms.short.v1", "makegood.facts"),
             (Channel::Facts, "customs.cleared.v1", "makegood.facts"),
             (Channel::Replies, "inventory.reply.v1", "makegood.replies"),
+            (Channel::ReplyTo("makegood.replies".into()), "wms.replied.v1", "makegood.replies"),
             (Channel::Dead, "any.thing.v1", "makegood.dead"),
         ] {
             assert_eq!(queues(&channel, kind), [queue], "{kind}");

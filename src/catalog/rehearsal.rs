@@ -90,9 +90,9 @@ struct Stage<'a> {
     /// The answers that the test prescribes and that are still to be given.
     script: Vec<When>,
     horizon: Option<Time>,
-    /// What went out, each id once.
+    /// Of commands, each id once.
     ids: Vec<(usize, Direction, u16)>,
-    /// The commands of those ids, in the same order.
+    /// The commands and notices that went out, in their order.
     sent: Vec<String>,
     trace: Vec<TraceLine>,
 }
@@ -175,6 +175,9 @@ impl<'a> Stage<'a> {
                     self.answer(step, direction, generation);
                 }
                 Effect::Probe { step, generation } => self.answer_probe(step, generation),
+                Effect::Notify { notice } => {
+                    self.sent.push(self.definition.notices()[notice].command.clone());
+                }
                 Effect::Announce(_) | Effect::LateSuccess { .. } => {}
             }
         }

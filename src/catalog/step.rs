@@ -8,7 +8,9 @@ use toml::de::DeTable;
 use super::keys::{Found, Keys};
 use super::names;
 use super::problem::Problem;
-use crate::saga::{Backoff, Compensation, Draft, Millis, ShipmentFields, StepSet, Work};
+use crate::saga::{
+    Backoff, Compensation, Draft, Millis, OrderState, ShipmentFields, StepSet, Work,
+};
 
 /// A participant that answers at all answers within seconds; ten leave it room to be busy.
 const RESEND_INITIAL: Millis = Millis(10_000);
@@ -37,9 +39,11 @@ const COMMAND: &[&str] = &[
     "probe",
     "deadline",
     "needs",
+    "reaches",
     "shipment",
 ];
-const AWAIT: &[&str] = &["name", "after", "await", "fails_on", "attempts", "pivot", "deadline"];
+const AWAIT: &[&str] =
+    &["name", "after", "await", "fails_on", "attempts", "pivot", "deadline", "reaches"];
 const OBLIGATION: &[&str] = &["name", "after", "pivot", "compensation"];
 const COMPENSATION: &[&str] = &["participant", "command", "after", "resend", "give_up", "needs"];
 
@@ -93,10 +97,16 @@ pub(super) fn read(table: &DeTable<'_>, header: Range<usize>) -> WrittenStep {
         pivot: keys.flag("pivot").unwrap_or(false),
         deadline: keys.duration("deadline"),
         needs,
+        reaches: milestone(&mut keys),
         shipment: if kind == Kind::Command { shipment(&mut keys) } else { None },
     };
     let spans = table.keys().map(|key| (key.get_ref().to_string(), key.span())).collect();
     WrittenStep { draft, problems: keys.problems, header, keys: spans, references }
+}
+
+/// How far the order has come once the step is done.
+fn milestone(keys: &mut Keys<'_>) -> Option<OrderState> {
+    names::state(keys, "reaches", &OrderState::MILESTONES)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -276,7 +286,7 @@ fn step_names(
 }
 
 /// The fields of the order that a participant gets.
-fn fields(keys: &mut Keys<'_>) -> Option<Vec<String>> {
+pub(super) fn fields(keys: &mut Keys<'_>) -> Option<Vec<String>> {
     keys.texts("needs").map(|names| names.value.into_iter().map(|name| name.value).collect())
 }
 

@@ -27,7 +27,7 @@ use crate::store::sqlite::Durability;
 use crate::worker;
 
 /// The definitions that come with Makegood, so that `dev` runs in any folder.
-const BUILT_IN: [(&str, &str); 2] = [
+pub(super) const BUILT_IN: [(&str, &str); 2] = [
     ("sagas/order-fulfilment.toml", include_str!("../../sagas/order-fulfilment.toml")),
     ("sagas/holiday-package.toml", include_str!("../../sagas/holiday-package.toml")),
 ];

@@ -12,6 +12,7 @@ mod definitions;
 mod dev;
 mod open;
 mod order;
+mod participant;
 mod participants;
 mod push;
 mod service;
@@ -58,6 +59,9 @@ enum Command {
     Worker(service::Run),
     /// Simulate inventory, warehouse, courier and loan on the configured broker.
     Participants(participants::Participants),
+    /// Check somebody's service against the participant contract.
+    #[command(subcommand)]
+    Participant(participant::Participant),
     /// Measure sagas per second.
     Bench(bench::Bench),
     /// Look at orders, submit and cancel them.
@@ -115,6 +119,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<End> {
         Command::Migrate(command) => command.run(&config).await,
         Command::Worker(command) => command.run(config).await,
         Command::Participants(command) => command.run(config).await,
+        Command::Participant(command) => command.run(&config).await,
         Command::Bench(command) => command.run(config).await,
         Command::Order(command) => command.run(&config).await,
         Command::Explain(command) => command.run(&config).await,

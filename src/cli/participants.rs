@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::ProgressBar;
 use tokio::sync::watch;
 
@@ -14,7 +15,7 @@ use crate::broker::Broker;
 use crate::catalog::LoadedDefinition;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, LogFormat};
-use crate::fixture::{self, ScriptedOrder, Scripts, Shop, Simulation, Timeline, orders};
+use crate::fixture::{self, Broken, ScriptedOrder, Scripts, Shop, Simulation, Timeline, orders};
 use crate::saga::{Millis, Time};
 use crate::worker::{shutdown, topology};
 
@@ -41,6 +42,14 @@ pub(super) struct Participants {
     /// Where the ledgers are kept; as configured otherwise.
     #[arg(long, value_name = "DIR")]
     ledgers: Option<PathBuf>,
+    /// Break the participant contract in this way, to see `participant check` find it.
+    #[arg(long, value_name = "HOW", value_parser = broken())]
+    broken: Option<Broken>,
+}
+
+fn broken() -> impl TypedValueParser<Value = Broken> {
+    let names = PossibleValuesParser::new(Broken::ALL.map(|(name, _)| name));
+    names.try_map(|name| name.parse::<Broken>())
 }
 
 fn pace(text: &str) -> Result<f64, String> {
@@ -94,10 +103,14 @@ impl Participants {
             unheard: Arc::default(), // a real broker keeps what it confirmed
             options: fixture::Options {
                 timeline: Timeline { origin, start: clock.now(), pace: self.pace },
+                broken: self.broken,
                 reply_delay: (slower(REPLY_DELAY_MS.0), slower(REPLY_DELAY_MS.1)),
                 ..fixture::Options::default()
             },
         };
+        if let Some(broken) = self.broken {
+            tracing::warn!(%broken, "simulated participants break the contract");
+        }
         tracing::info!(pace = self.pace, "simulated participants are at work");
         simulation.open()?.run(stopped).await?;
         obeyed.abort();

@@ -18,7 +18,7 @@ use super::problem::{Kind, Problem};
 use crate::broker::envelope::is_trace_context;
 use crate::clock::rfc3339;
 use crate::order::{InvalidOrder, Order, is_id};
-use crate::saga::{CancelState, SagaId, Status, Time};
+use crate::saga::{CancelState, OrderState, SagaId, Time};
 use crate::store::Stored;
 use crate::worker::{Call, Fate, Settled, order_event_id};
 
@@ -38,36 +38,18 @@ struct Cancelled {
     /// `accepted`: it is being undone, or has been. `waiting`: for the answer of a step that may
     /// be the last that can be undone; an event tells what came of it.
     result: &'static str,
-    status: PublicStatus,
+    status: &'static str,
 }
 
-/// How an order stands.
+/// How an order stands: `status` is one of the shared states, `pending`, `confirmed`,
+/// `fulfilling`, `completed`, `cancelled`.
 #[derive(Debug, Serialize)]
 struct OrderView {
     order_id: String,
-    status: PublicStatus,
+    status: &'static str,
     received_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     ended_at: Option<String>,
-}
-
-/// The states that all modules share. In the order in which an order goes through them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum PublicStatus {
-    Pending,
-    Completed,
-    Cancelled,
-}
-
-impl From<Status> for PublicStatus {
-    fn from(status: Status) -> PublicStatus {
-        match status {
-            Status::Created | Status::Running | Status::Compensating => PublicStatus::Pending,
-            Status::Completed => PublicStatus::Completed,
-            Status::Compensated => PublicStatus::Cancelled,
-        }
-    }
 }
 
 /// `POST /v1/orders`
@@ -193,11 +175,11 @@ fn expect_named(signed: &Signed, order_id: &str) -> Result<(), Problem> {
 fn decided(order_id: String, settled: &[Settled]) -> Result<Response, Problem> {
     let mut result = None;
     let mut refusal = None;
-    let mut standing = PublicStatus::Cancelled;
+    let mut standing = OrderState::Cancelled;
     for settled in settled {
         match &settled.fate {
-            Fate::Stored { status, cancel, is_past_pivot, .. } => {
-                standing = standing.min((*status).into());
+            Fate::Stored { reached, cancel, is_past_pivot, .. } => {
+                standing = standing.min(*reached);
                 match cancel {
                     CancelState::Refused if *is_past_pivot => refusal = Some("past-pivot"),
                     CancelState::Refused => refusal = refusal.or(Some("too-late")),
@@ -214,7 +196,7 @@ fn decided(order_id: String, settled: &[Settled]) -> Result<Response, Problem> {
     }
     match (result, refusal) {
         (Some(result), _) => {
-            let cancelled = Cancelled { order_id, result, status: standing };
+            let cancelled = Cancelled { order_id, result, status: standing.as_str() };
             Ok((StatusCode::ACCEPTED, Json(cancelled)).into_response())
         }
         (None, Some(reason)) => {
@@ -241,13 +223,14 @@ pub(super) async fn status(
 
 /// An order is as far as the saga of it that is least far.
 fn view(order_id: String, found: &[Stored]) -> Result<OrderView, Problem> {
-    let status = found.iter().map(|stored| stored.saga.status.into()).min();
+    let reached = found.iter().map(|stored| stored.saga.reached).min();
     let received_at = found.iter().map(|stored| stored.order.received_at).min();
-    let (Some(status), Some(received_at)) = (status, received_at) else {
+    let (Some(reached), Some(received_at)) = (reached, received_at) else {
         return Err(Kind::NotFound.into());
     };
     let ended: Option<Vec<Time>> = found.iter().map(|stored| stored.saga.ended_at).collect();
     let ended_at = ended.and_then(|ended| ended.into_iter().max()).map(rfc3339);
+    let status = reached.as_str();
     Ok(OrderView { order_id, status, received_at: rfc3339(received_at), ended_at })
 }
 
@@ -279,7 +262,7 @@ mod tests {
             fate: Fate::Stored {
                 is_new,
                 received_at: Time(at),
-                status: Status::Running,
+                reached: OrderState::Pending,
                 cancel: CancelState::None,
                 is_past_pivot: false,
             },

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::{Direction, Millis};
+use super::{Direction, Millis, OrderState};
 
 /// The most steps a definition may have: a step set is one machine word.
 pub const MAX_STEPS: usize = 64;
@@ -98,8 +98,21 @@ pub struct Step {
     pub deadline: Option<Millis>,
     /// The fields of the order that the participant gets; all of them where absent.
     pub needs: Option<Vec<String>>,
+    /// Once this step is done, and every other that names the same, the order has come so far.
+    pub reaches: Option<OrderState>,
     /// Where the step books a shipment: how its result says which.
     pub shipment: Option<ShipmentFields>,
+}
+
+/// A command that is sent once when the order reaches a state, and that nothing waits for: it
+/// moves neither money nor goods, so it may hold up neither. Somebody tells the customer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Notice {
+    pub on: OrderState,
+    pub participant: String,
+    pub command: String,
+    /// The fields of the order that the participant gets; all of them where absent.
+    pub needs: Option<Vec<String>>,
 }
 
 /// The fields of a step's result that name the shipment which it booked.
@@ -162,6 +175,7 @@ pub struct Definition {
     pub(super) pivots: StepSet,
     /// The steps whose compensation names what it waits for.
     pub(super) explicit: StepSet,
+    pub(super) notices: Vec<Notice>,
 }
 
 impl Definition {
@@ -221,6 +235,18 @@ impl Definition {
         self.explicit.contains(step)
     }
 
+    #[must_use]
+    pub fn notices(&self) -> &[Notice] {
+        &self.notices
+    }
+
+    /// The steps that must be done for the order to have come so far; none for the states that
+    /// an order reaches otherwise.
+    #[must_use]
+    pub fn reaching(&self, state: OrderState) -> StepSet {
+        (0..self.steps.len()).filter(|step| self.steps[*step].reaches == Some(state)).collect()
+    }
+
     /// Whether the step runs after a pivot, so that it can only go forward.
     #[must_use]
     pub fn is_past_pivot(&self, step: usize) -> bool {
@@ -236,18 +262,15 @@ impl Definition {
         kinds
     }
 
-    /// All participants that get commands or compensations, without repeats.
-    #[must_use]
-    pub fn participants(&self) -> Vec<&str> {
+    /// Every command that can go out, compensations and notices too, each with the participant
+    /// that gets it.
+    pub fn commands(&self) -> impl Iterator<Item = (&str, &str)> {
         let both = [Direction::Forward, Direction::Compensate];
-        let mut names: Vec<&str> = self
-            .steps
-            .iter()
-            .flat_map(|step| both.into_iter().filter_map(|way| Some(step.command(way)?.0)))
-            .collect();
-        names.sort_unstable();
-        names.dedup();
-        names
+        let steps = self.steps.iter();
+        let notices = self.notices.iter().map(|n| (n.participant.as_str(), n.command.as_str()));
+        steps
+            .flat_map(move |step| both.into_iter().filter_map(|way| step.command(way)))
+            .chain(notices)
     }
 }
 

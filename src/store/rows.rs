@@ -15,6 +15,12 @@ use crate::saga::{SagaId, Time};
 pub(super) type StoredColumns =
     (Uuid, i32, Option<i64>, Vec<u8>, String, String, String, i32, i64, String, Vec<u8>);
 
+/// saga_id, version, due, state.
+pub(super) type SagaColumns = (Uuid, i32, Option<i64>, Vec<u8>);
+
+/// saga_id, tenant, order_id, definition, definition_version, received_at, traceparent, payload.
+pub(super) type OrderColumns = (Uuid, String, String, String, i32, i64, String, Vec<u8>);
+
 /// version, at, entry.
 pub(super) type JournalColumns = (i32, i64, Vec<u8>);
 
@@ -60,9 +66,42 @@ impl FromColumns for Stored {
     fn from_columns(columns: StoredColumns) -> Result<Stored, StoreError> {
         let (id, version, due, state, tenant, order_id, definition, ..) = columns;
         let (.., definition_version, received_at, traceparent, payload) = columns;
-        let saga = SagaId(id);
-        let order = OrderRow {
-            saga,
+        let order = (
+            id,
+            tenant,
+            order_id,
+            definition,
+            definition_version,
+            received_at,
+            traceparent,
+            payload,
+        );
+        stored((id, version, due, state), Arc::new(OrderRow::from_columns(order)?))
+    }
+}
+
+/// A saga's row and its order's, put together.
+///
+/// # Errors
+/// [`StoreError::Unreadable`].
+pub(super) fn stored(columns: SagaColumns, order: Arc<OrderRow>) -> Result<Stored, StoreError> {
+    let (id, version, due, state) = columns;
+    Ok(Stored {
+        saga: encoding::saga_from_bytes(SagaId(id), &state)?,
+        version: unsigned(version)?,
+        due: due.map(Time),
+        order,
+    })
+}
+
+impl FromColumns for OrderRow {
+    type Columns = OrderColumns;
+
+    fn from_columns(columns: OrderColumns) -> Result<OrderRow, StoreError> {
+        let (id, tenant, order_id, definition, ..) = columns;
+        let (.., definition_version, received_at, traceparent, payload) = columns;
+        Ok(OrderRow {
+            saga: SagaId(id),
             tenant,
             order_id,
             definition,
@@ -70,12 +109,6 @@ impl FromColumns for Stored {
             received_at: Time(received_at),
             traceparent,
             payload,
-        };
-        Ok(Stored {
-            saga: encoding::saga_from_bytes(saga, &state)?,
-            version: unsigned(version)?,
-            due: due.map(Time),
-            order: Arc::new(order),
         })
     }
 }

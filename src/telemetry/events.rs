@@ -6,7 +6,7 @@ use prometheus::{Encoder, IntGauge, TextEncoder};
 
 use super::Health;
 use super::metrics::Metrics;
-use crate::saga::{Announcement, Effect, SagaId, Status, Time};
+use crate::saga::{Announcement, Effect, OrderState, SagaId, Status, Time};
 
 /// The worker's voice: counts, logs and health.
 #[derive(Debug)]
@@ -195,7 +195,9 @@ impl Telemetry {
         let Seen { trace, order, .. } = *seen;
         let saga = seen.saga;
         match effect {
-            Effect::Announce(Announcement::Completed | Announcement::Cancelled) => {
+            Effect::Announce(Announcement::Reached(
+                OrderState::Completed | OrderState::Cancelled,
+            )) => {
                 let labels = &[seen.definition, seen.status.as_str()];
                 self.metrics.finished.with_label_values(labels).inc();
                 self.finished_here.fetch_add(1, Ordering::Relaxed);
@@ -214,7 +216,8 @@ impl Telemetry {
                 self.metrics.late_successes.inc();
                 tracing::warn!(trace, %saga, order, step, "a compensated step succeeded late");
             }
-            Effect::Announce(Announcement::CancelRefused { .. })
+            Effect::Announce(Announcement::Reached(_) | Announcement::CancelRefused { .. })
+            | Effect::Notify { .. }
             | Effect::Send { .. }
             | Effect::Probe { .. } => {}
         }

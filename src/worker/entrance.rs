@@ -18,7 +18,7 @@ use super::lanes::Lanes;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::order::Order;
-use crate::saga::{CancelState, EventId, FactSeen, Input, Phase, SagaId, Status, Time};
+use crate::saga::{CancelState, EventId, FactSeen, Input, OrderState, Phase, SagaId, Time};
 use crate::store::{Change, ScanRow, ShipmentRow, Stored};
 use crate::telemetry::Telemetry;
 
@@ -77,7 +77,7 @@ pub enum Fate {
         is_new: bool,
         /// When its order came in first.
         received_at: Time,
-        status: Status,
+        reached: OrderState,
         cancel: CancelState,
         is_past_pivot: bool,
     },
@@ -258,6 +258,6 @@ fn fate(
         let mut pivots = loaded.definition.pivots().iter();
         pivots.any(|pivot| saga.steps.get(pivot).is_some_and(|step| step.phase == Phase::Done))
     });
-    let (received_at, status, cancel) = (order.received_at, saga.status, saga.cancel);
-    Some(Fate::Stored { is_new, received_at, status, cancel, is_past_pivot })
+    let (received_at, reached, cancel) = (order.received_at, saga.reached, saga.cancel);
+    Some(Fate::Stored { is_new, received_at, reached, cancel, is_past_pivot })
 }

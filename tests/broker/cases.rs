@@ -153,6 +153,32 @@ pub async fn events_need_no_subscriber_and_reach_each_one(world: World) {
     assert_eq!(ids(&take(&mut second, 1).await), ["heard"]);
 }
 
+pub async fn an_answer_aside_reaches_whoever_asked_and_no_worker(world: World) {
+    let broker = world.broker().await;
+    let address = format!("asker-{}", uuid::Uuid::new_v4());
+    let aside = |id: &str| outgoing(Channel::ReplyTo(address.clone()), id, "loan.replied.v1");
+    assert_eq!(broker.publish(&[aside("nobody")]).await, [Err(PublishError::Unheard)]);
+
+    let mut asker = broker.consume(&Channel::ReplyTo(address.clone()), 10).await.unwrap();
+    let mut command = outgoing(Channel::Commands("loan".into()), "c1", "loan.activate.v1");
+    command.event.reply_to = Some(address.clone());
+    let astray = outgoing(Channel::Replies, "astray", "loan.replied.v1");
+    publish(&broker, &[command, aside("heard")]).await;
+    publish(&broker, &[astray]).await;
+    let mut participant = broker.consume(&Channel::Commands("loan".into()), 10).await.unwrap();
+    let taken = take(&mut participant, 1).await;
+    assert_eq!(event(&taken[0]).reply_to, Some(address.clone()));
+    assert!(!String::from_utf8_lossy(&taken[0].body).contains(&address), "it is no attribute");
+
+    let taken = take(&mut asker, 2).await;
+    assert_eq!(ids(&taken), ["heard", "astray"]);
+    let keys: Vec<bool> = taken.iter().map(|i| i.headers["routing-key"] == address).collect();
+    assert_eq!(keys, [true, false], "a copy of what everybody gets is told apart");
+    done(taken);
+    assert_eq!(ids(&left(&broker, Channel::Replies).await), ["astray"]);
+    broker.close().await;
+}
+
 pub async fn competing_consumers_share(world: World) {
     const MESSAGES: usize = 3_000;
     const CONSUMERS: usize = 3;

@@ -198,6 +198,6 @@ async fn past_the_pivot_a_cancel_is_refused_with_the_reason() {
     refused.is_problem(409, "/problems/cancel-refused");
     assert_eq!(refused.body["reason"], "past-pivot");
     world.cancel(ACME, "o-1").await.is_problem(409, "/problems/cancel-refused");
-    assert_eq!(world.status(ACME, "o-1").await.body["status"], "pending");
+    assert_eq!(world.status(ACME, "o-1").await.body["status"], "fulfilling");
     world.stop().await;
 }

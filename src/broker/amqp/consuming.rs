@@ -21,7 +21,7 @@ use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions, QueueBindOptions,
     QueueDeclareOptions,
 };
-use lapin::types::{FieldTable, ShortString};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
@@ -43,6 +43,8 @@ const LOOK_AFTER: Duration = Duration::from_secs(15);
 /// How long deliveries that are out may still be acknowledged after their consumer is dropped.
 /// Until then what it had not yet handed out is withheld from others.
 const LAST_TICKETS: Duration = Duration::from_secs(5);
+/// Answers that wait for one who asked and does not read: beyond that the oldest are dropped.
+const MAX_ANSWERS: u32 = 10_000;
 /// For the last acknowledgements and for closing the channel.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -57,12 +59,22 @@ pub async fn consume(
     let amqp = open.ask(open.connection.create_channel()).await.map_err(failed)?;
     let qos = BasicQosOptions { global: false };
     open.ask(amqp.basic_qos(prefetch.max(1), qos)).await.map_err(failed)?;
-    let shared = names.queue(channel).map(|queue| short(&queue)).transpose()?;
-    let queue = match &shared {
-        Some(queue) => queue.clone(),
-        None => {
-            let exchange = short(&names.events())?;
-            subscribe_to_events(open, &amqp, exchange).await.map_err(failed)?
+    let name = names.queue(channel).map(|queue| short(&queue)).transpose()?;
+    let (shared, queue) = match (channel, name) {
+        (Channel::ReplyTo(_), Some(address)) => {
+            let (exchange, everybodys) = (short(&names.replies())?, short(&names.replies())?);
+            let keys = [address.clone(), everybodys];
+            let mut bound = FieldTable::default();
+            bound.insert("x-max-length".into(), AMQPValue::LongLongInt(MAX_ANSWERS.into()));
+            let queue = queue_of_our_own(open, &amqp, (address, bound), exchange, keys).await;
+            (None, queue.map_err(failed)?)
+        }
+        (_, Some(queue)) => (Some(queue.clone()), queue),
+        (_, None) => {
+            let (exchange, all) = (short(&names.events())?, ["#".into()]);
+            let unnamed = ("".into(), FieldTable::default());
+            let queue = queue_of_our_own(open, &amqp, unnamed, exchange, all).await;
+            (None, queue.map_err(failed)?)
         }
     };
     let options = BasicConsumeOptions::default();
@@ -85,17 +97,23 @@ pub async fn consume(
     }))
 }
 
-/// A queue of our own, for as long as this connection lives.
-async fn subscribe_to_events(
+/// A queue of our own, for as long as this connection lives, with what an exchange gets under
+/// these keys. An empty name leaves the name to RabbitMQ.
+async fn queue_of_our_own(
     open: &Open,
     amqp: &lapin::Channel,
+    (name, arguments): (ShortString, FieldTable),
     exchange: ShortString,
+    keys: impl IntoIterator<Item = ShortString>,
 ) -> Result<ShortString, RequestError> {
     let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
-    let queue = open.ask(amqp.queue_declare("".into(), options, FieldTable::default())).await?;
+    let queue = open.ask(amqp.queue_declare(name, options, arguments)).await?;
     let name = queue.name().clone();
-    let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
-    open.ask(amqp.queue_bind(name.clone(), exchange, "#".into(), options, arguments)).await?;
+    for key in keys {
+        let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
+        let bind = amqp.queue_bind(name.clone(), exchange.clone(), key, options, arguments);
+        open.ask(bind).await?;
+    }
     Ok(name)
 }
 

@@ -183,7 +183,9 @@ impl Publisher {
             return Settled::by(Err(PublishError::Refused)); // no broker can ever take such a name
         };
         let is_command = matches!(destination, Channel::Commands(_));
-        let properties = properties(event, is_command.then_some(&self.reply_to));
+        let own = event.reply_to.as_deref().and_then(|to| ShortString::try_new(to).ok());
+        let reply_to = own.as_ref().or(is_command.then_some(&self.reply_to));
+        let properties = properties(event, reply_to);
         let options = BasicPublishOptions { mandatory: true, ..Default::default() };
         let confirm =
             channel.basic_publish(exchange, key, options, &event.to_json(), properties).await;
@@ -225,8 +227,11 @@ impl Publisher {
             }
             let Route { exchange, key } = self.names.route(&message.channel, &message.event);
             if returned.contains(&(message.event.id.clone(), exchange, key)) {
-                *answer = Err(match message.channel {
+                *answer = Err(match &message.channel {
                     Channel::Events => PublishError::Unheard,
+                    Channel::ReplyTo(address) if address != self.reply_to.as_str() => {
+                        PublishError::Unheard
+                    }
                     _ => PublishError::Unroutable,
                 });
             } else if !complete {

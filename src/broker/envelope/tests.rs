@@ -34,7 +34,7 @@ fn structured_json_is_told_by_its_content_type_or_by_its_specversion() {
 
 #[test]
 fn binary_mode_takes_attributes_from_headers_under_any_prefix() {
-    for prefix in ["cloudevents_", "cloudevents:", "ce_"] {
+    for prefix in ["cloudevents_", "cloudevents:", "ce_", "ce-"] {
         let pairs: BTreeMap<String, String> = [
             ("specversion", "1.0"),
             ("id", "e1"),
