@@ -14,6 +14,7 @@ use comfy_table::{Table, presets};
 use hyper::StatusCode;
 use indicatif::ProgressBar;
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -22,7 +23,7 @@ use super::bench::at;
 use super::{End, Misuse, participants, print_json};
 use crate::clock::{Clock, SystemClock, wait};
 use crate::config::Config;
-use crate::fixture::{ScriptedOrder, generate, orders};
+use crate::fixture::{ScriptedOrder, ShopLedger, generate, orders};
 use crate::http::{ACCOUNT, Accounts, ID, Key, SIGNATURE, TIMESTAMP};
 use connection::{Answer, Connection, Target};
 
@@ -32,6 +33,8 @@ const ATTEMPTS: usize = 10;
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// The pause where the connection broke.
 const PAUSE: Duration = Duration::from_secs(1);
+/// Orders that may wait to be noted in the ledger, and are noted at once.
+const CONFIRMED: usize = 500;
 /// How many refusals are told one by one.
 const TOLD: usize = 20;
 
@@ -59,6 +62,9 @@ pub(super) struct Push {
     /// Connections, each with one order under way.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=2000))]
     at_once: u16,
+    /// Where the shop's ledger is kept, for `audit`; as configured otherwise.
+    #[arg(long, value_name = "DIR")]
+    ledgers: Option<PathBuf>,
     /// Print the result as one JSON object.
     #[arg(long)]
     json: bool,
@@ -99,20 +105,28 @@ impl Push {
             None => generate(self.count, self.seed).collect(),
         };
         let ready = Arc::new(self.ready(config, orders)?);
+        let clock = SystemClock::default();
+        let mut ledger = ShopLedger::open(self.ledgers.as_ref().unwrap_or(&config.ledgers))?;
         let target = Arc::new(Target::new(&self.url, self.ca.as_deref())?);
         drop(target.connect().await?); // nobody there is an error at once
         let progress = ProgressBar::new(ready.len() as u64);
         let next = Arc::new(AtomicUsize::new(0));
         let began = Instant::now();
         let mut shops = JoinSet::new();
+        let (became, mut becoming) = mpsc::channel(CONFIRMED);
         for _ in 0..usize::from(self.at_once).min(ready.len()) {
-            let shop = (target.clone(), ready.clone(), next.clone(), progress.clone());
-            shops.spawn(push_some(shop));
+            let shop = (target.clone(), ready.clone(), next.clone());
+            shops.spawn(push_some(shop, became.clone()));
         }
+        drop(became);
         let mut result = Result::default();
         let mut latencies = Vec::with_capacity(ready.len());
-        while let Some(pushed) = shops.join_next().await {
-            for (became, latency) in pushed? {
+        let mut batch = Vec::new();
+        while becoming.recv_many(&mut batch, CONFIRMED).await > 0 {
+            progress.inc(batch.len() as u64);
+            let mut confirmed = Vec::with_capacity(batch.len());
+            for (index, became, latency) in batch.drain(..) {
+                let Ready { account, order_id, .. } = &ready[index];
                 latencies.push(latency);
                 match became {
                     Became::New => result.new += 1,
@@ -122,9 +136,15 @@ impl Push {
                         if result.refused <= TOLD as u64 {
                             progress.suspend(|| eprintln!("{why}"));
                         }
+                        continue;
                     }
                 }
+                confirmed.push((account.clone(), order_id.clone()));
             }
+            ledger.note(confirmed, clock.now())?;
+        }
+        while let Some(ended) = shops.join_next().await {
+            ended?;
         }
         progress.finish_and_clear();
         latencies.sort_unstable();
@@ -163,20 +183,22 @@ impl Push {
     }
 }
 
-type Shop = (Arc<Target>, Arc<Vec<Ready>>, Arc<AtomicUsize>, ProgressBar);
+type Shop = (Arc<Target>, Arc<Vec<Ready>>, Arc<AtomicUsize>);
+
+/// Which order, what became of it, and how long that took.
+type Pushed = (usize, Became, Duration);
 
 /// Pushes orders one after the other, over a connection of its own, while there are any.
-async fn push_some((target, orders, next, progress): Shop) -> Vec<(Became, Duration)> {
+async fn push_some((target, orders, next): Shop, became: mpsc::Sender<Pushed>) {
     let clock = SystemClock::default();
     let mut connection = None;
-    let mut became = Vec::new();
-    while let Some(order) = orders.get(next.fetch_add(1, Ordering::Relaxed)) {
+    loop {
+        let index = next.fetch_add(1, Ordering::Relaxed);
+        let Some(order) = orders.get(index) else { return };
         let began = Instant::now();
         let one = push(&target, &mut connection, &clock, order).await;
-        became.push((one, began.elapsed()));
-        progress.inc(1);
+        let _ = became.send((index, one, began.elapsed())).await; // who counts has given up
     }
-    became
 }
 
 /// Pushes one order until there is an answer to it. The same content again does no harm.

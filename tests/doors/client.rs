@@ -62,6 +62,19 @@ impl Request {
         head + &format!("content-length: {}\r\nconnection: close\r\n\r\n", self.body.len())
     }
 
+    /// The answer, if there is one: a worker may die at any moment.
+    pub async fn try_send(&self, address: SocketAddr) -> Option<Answer> {
+        let exchange = async {
+            let mut stream = TcpStream::connect(address).await.ok()?;
+            stream.write_all(self.head().as_bytes()).await.ok()?;
+            stream.write_all(&self.body).await.ok()?;
+            let mut text = String::new();
+            stream.read_to_string(&mut text).await.ok()?;
+            understand(&text)
+        };
+        timeout(PATIENCE, exchange).await.ok().flatten()
+    }
+
     pub async fn send(&self, address: SocketAddr) -> Answer {
         let stream = TcpStream::connect(address).await.expect("it listens");
         self.over(stream).await
@@ -84,13 +97,18 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Answer {
     let mut text = Vec::new();
     timeout(PATIENCE, stream.read_to_end(&mut text)).await.expect("in time").expect("an answer");
     let text = String::from_utf8(text).expect("text");
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head: {text:?}"));
-    let status = head.split(' ').nth(1).expect("a status").parse().expect("a number");
+    understand(&text).unwrap_or_else(|| panic!("no answer: {text:?}"))
+}
+
+/// A whole answer; `None` for a part of one.
+fn understand(text: &str) -> Option<Answer> {
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
     let body = match body {
         "" => Value::Null,
-        body => serde_json::from_str(body).unwrap_or_else(|_| panic!("no JSON: {text:?}")),
+        body => serde_json::from_str(body).ok()?,
     };
-    Answer { status, head: head.to_lowercase(), body }
+    Some(Answer { status, head: head.to_lowercase(), body })
 }
 
 impl Answer {

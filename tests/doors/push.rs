@@ -18,7 +18,8 @@ async fn push(arguments: &[&str]) -> Output {
         command.env_remove(name);
     }
     command.args(["order", "push", "--count", "20", "--json"]).args(arguments);
-    command.current_dir(std::env::temp_dir());
+    let ledgers = tempfile::tempdir().unwrap();
+    command.current_dir(ledgers.path());
     tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap()
 }
 
