@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use crate::broker::DEFAULT_MAX_MESSAGE_BYTES;
+use crate::http;
 use crate::telemetry::is_log_filter;
 use crate::worker;
 
@@ -22,8 +23,9 @@ const SPARE_CONNECTIONS: u32 = 6;
 /// Only the project's own tests and their scripts read these.
 const OF_THE_TESTS: &str = "MAKEGOOD_TEST_";
 /// What the deserializer cannot say about a value that it refuses.
-const EXPECTED: [(&str, &str); 2] = [
+const EXPECTED: [(&str, &str); 3] = [
     ("http_listen", "an address and a port, such as 127.0.0.1:9600"),
+    ("public_listen", "an address and a port, such as 0.0.0.0:9443"),
     ("log_format", "json or text"),
 ];
 
@@ -37,6 +39,17 @@ pub struct Config {
     pub broker: Option<SecretString>,
     /// Where /metrics, /healthz and /readyz listen.
     pub http_listen: SocketAddr,
+    /// Where shops and couriers push to; not at all where it is not set.
+    pub public_listen: Option<SocketAddr>,
+    /// The file of their accounts and keys.
+    pub accounts: Option<PathBuf>,
+    /// For HTTP over TLS on `public_listen`: a chain of certificates (PEM), and its key.
+    pub http_tls_certificate: Option<PathBuf>,
+    pub http_tls_key: Option<PathBuf>,
+    /// How long a signed request may take, its body included, in seconds.
+    pub http_timeout_seconds: u64,
+    /// Signed requests at the same time, 1 to 10,000.
+    pub http_in_flight: usize,
     /// Names this installation in the CloudEvents source `/makegood/<deployment>`.
     pub deployment: String,
     /// Parallel processors, 1 to 64.
@@ -74,13 +87,19 @@ impl Default for Config {
             store: None,
             broker: None,
             http_listen: SocketAddr::from(([127, 0, 0, 1], 9600)),
+            public_listen: None,
+            accounts: None,
+            http_tls_certificate: None,
+            http_tls_key: None,
+            http_timeout_seconds: 10,
+            http_in_flight: 512, // with the largest bodies allowed by default: 128 MiB
             deployment: "default".to_owned(),
             lanes: worker.lanes,
             max_batch: worker.max_batch,
             prefetch: worker.prefetch,
             max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES,
             drain_seconds: worker.drain.as_secs(),
-            database_connections: 8,
+            database_connections: 10,
             ledgers: PathBuf::from(".makegood/services"),
             log_format: LogFormat::Json,
             log: "info".to_owned(),
@@ -157,6 +176,13 @@ impl Config {
             "max_message_bytes",
             "1024 to 16777216 (bytes)",
         )?;
+        let (seconds, requests) = (self.http_timeout_seconds, self.http_in_flight);
+        expect((1..=300).contains(&seconds), "http_timeout_seconds", "1 to 300 (seconds)")?;
+        expect((1..=10_000).contains(&requests), "http_in_flight", "1 to 10000 (requests)")?;
+        let expected = "a file, where `public_listen` is set: it says who may sign";
+        expect(self.accounts.is_some() || self.public_listen.is_none(), "accounts", expected)?;
+        let has_both = self.http_tls_certificate.is_some() == self.http_tls_key.is_some();
+        expect(has_both, "http_tls_key", "set together with `http_tls_certificate`")?;
         expect((1..=600).contains(&self.drain_seconds), "drain_seconds", "1 to 600 (seconds)")?;
         let least = u32::try_from(self.lanes).unwrap_or(u32::MAX).saturating_add(SPARE_CONNECTIONS);
         expect(
@@ -184,6 +210,16 @@ impl Config {
         let missing = "`broker` is not set: give MAKEGOOD_BROKER=amqp://… or a line \
                        broker = \"amqp://…\" in makegood.toml";
         self.broker.as_ref().ok_or_else(|| ConfigError(missing.to_owned()))
+    }
+
+    /// The bounds of the doors for shops and couriers.
+    #[must_use]
+    pub fn doors(&self) -> http::Bounds {
+        http::Bounds {
+            max_body_bytes: self.max_message_bytes,
+            timeout: Duration::from_secs(self.http_timeout_seconds),
+            in_flight: self.http_in_flight,
+        }
     }
 
     /// What the worker needs of it.

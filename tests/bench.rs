@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 const STORE: &str = "store=sqlite:bench";
 
 fn bench(place: &Place, arguments: &[&str]) -> Value {
-    let all = [&["--set", STORE, "bench", "--json", "--sagas", "60"][..], arguments].concat();
+    let command = ["--set", STORE, "--set", "lanes=2", "bench", "--json", "--sagas", "60"];
+    let all = [&command[..], arguments].concat();
     place.makegood(&all).exits(0).json()
 }
 
@@ -34,7 +35,7 @@ fn the_store_path_takes_every_saga_to_its_end() {
     ]);
     let keys = measured.as_object().expect("an object").keys().map(String::as_str).collect();
     assert_eq!(documented, keys);
-    // Two lanes with ten sagas each: no batch can be larger, and none needs to be smaller.
+    // Twenty sagas and two lanes, ten each: no batch can be larger, and none needs to be smaller.
     assert_eq!(measured["average_batch"], 10.0);
     let list = |status| {
         let arguments = ["--set", STORE, "order", "list", "--json", "--status", status];
@@ -52,6 +53,14 @@ fn the_whole_worker_is_measured_through_a_broker() {
     assert_eq!(measured["latency_of"], "order to third command");
     assert!(measured["latency_p99_ms"].as_f64() >= measured["latency_p50_ms"].as_f64());
     assert!(measured["commits_per_saga"].as_f64() > Some(0.0), "{measured}");
+}
+
+#[test]
+fn the_shipped_definition_is_measured_on_demand_and_never_beside_the_other() {
+    let place = Place::new();
+    let arguments = ["--set", STORE, "bench", "--sagas", "20", "--json", "--notices"];
+    place.makegood(&arguments).exits(0);
+    place.makegood(&arguments[..6]).exits(2).complains(&["other definitions", "empty database"]);
 }
 
 #[test]

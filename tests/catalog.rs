@@ -191,6 +191,23 @@ fn every_misuse_of_a_key_is_told_where_it_is() {
     let command = "command = \"courier.book\"";
     let with = |extra: &str| format!("{command}\n{extra}");
     check(command, &with("giveup = \"5m\""), "unknown-key", book, "giveup");
+    check(command, &with("shipment = { id = \"n\" }"), "missing-key", book, "shipment");
+    check(command, &with("shipment = \"n\""), "type", book, "shipment");
+    check(command, &with("attempts = 2"), "misplaced-key", book, "attempts");
+    let scan = "await = [\"parcel.scanned\"]";
+    let wait = |more: &str| format!("{scan}\n{more}");
+    let step = Some("handed-over");
+    check(scan, &wait("attempts = 2"), "attempts", step, "attempts");
+    let failing = "fails_on = \"parcel.lost\"\nattempts = ";
+    check(scan, &wait(&format!("{failing}0")), "attempts", step, "attempts");
+    check(scan, &wait(&format!("{failing}11")), "attempts", step, "attempts");
+    check(
+        scan,
+        &wait("shipment = { id = \"n\", courier = \"c\" }"),
+        "misplaced-key",
+        step,
+        "shipment",
+    );
     check(command, &with("give_up = \"5 fortnights\""), "duration", book, "fortnights");
     check(command, &with("give_up = \"400d\""), "duration", book, "400d");
     check(command, &with("give_up = \"0s\""), "duration", book, "0s");

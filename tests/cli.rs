@@ -79,7 +79,10 @@ fn an_order_is_shown_with_its_timeline() {
     assert_eq!(keys(first), BTreeSet::from(["version", "at", "happened", "done"]));
     assert_eq!((&first["version"], &first["at"]), (&json!(1), &json!("2026-03-02T09:00:00Z")));
     let last = shown[0]["timeline"].as_array().and_then(|all| all.last()).expect("a timeline");
-    assert_eq!(last["done"], json!(["completed"]));
+    assert_eq!(
+        last["done"],
+        json!(["the order is completed", "sent customer.order-completed, which nothing waits for"])
+    );
 }
 
 #[test]

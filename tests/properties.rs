@@ -11,7 +11,8 @@ use proptest::test_runner::{FailurePersistence, FileFailurePersistence, TestRunn
 
 use makegood::saga::{
     Backoff, CommandId, Compensation, Definition, Direction, Draft, EventId, FactSeen, Input,
-    Millis, Outcome, ProbeState, Reply, Saga, SagaId, StepSet, Time, Work, decide,
+    Millis, Notice, OrderState, Outcome, ProbeState, Reply, Saga, SagaId, StepSet, Time, Work,
+    decide,
 };
 use support::rules::Watch;
 use support::world::{Act, World};
@@ -37,6 +38,7 @@ struct Seed {
     undo_after: Option<u8>,
     facts: (usize, usize),
     fails: bool,
+    reaches: Option<bool>,
 }
 
 fn seed() -> impl Strategy<Value = Seed> {
@@ -48,8 +50,9 @@ fn seed() -> impl Strategy<Value = Seed> {
         prop::option::weighted(0.3, any::<u8>()),
         (0usize..3, 0usize..3),
         any::<bool>(),
+        prop::option::weighted(0.3, any::<bool>()),
     )
-        .prop_map(|(kind, after, pivot, probe, undo_after, facts, fails)| Seed {
+        .prop_map(|(kind, after, pivot, probe, undo_after, facts, fails, reaches)| Seed {
             kind,
             after,
             pivot,
@@ -57,6 +60,7 @@ fn seed() -> impl Strategy<Value = Seed> {
             undo_after,
             facts,
             fails,
+            reaches,
         })
 }
 
@@ -147,6 +151,7 @@ fn build(seeds: &[Seed], explicit: bool) -> Option<Definition> {
                 completes_on: vec![FACTS[seed.facts.0].to_owned()],
                 fails_on: (seed.fails && seed.facts.0 != seed.facts.1)
                     .then(|| FACTS[seed.facts.1].to_owned()),
+                attempts: 1 + u16::try_from(index % 3).expect("small"),
             },
             _ => Work::Command {
                 participant: format!("p{}", index % 3),
@@ -178,9 +183,24 @@ fn build(seeds: &[Seed], explicit: bool) -> Option<Definition> {
             pivot,
             deadline: Some(Millis(60_000)),
             needs: None,
+            reaches: seed.reaches.map(|milestone| OrderState::MILESTONES[usize::from(milestone)]),
+            shipment: None,
         });
     }
-    Definition::new("random".into(), 1, "a.start".into(), Some("a.cancel".into()), drafts).ok()
+    let reached = |state: &OrderState| {
+        !OrderState::MILESTONES.contains(state)
+            || drafts.iter().any(|draft| draft.reaches == Some(*state))
+    };
+    let told = OrderState::ALL[1..].iter().copied().filter(reached);
+    let notice = |on: OrderState| Notice {
+        on,
+        participant: "p0".to_owned(),
+        command: "p0.tell".to_owned(),
+        needs: None,
+    };
+    let notices = told.map(notice).collect();
+    Definition::new("random".into(), 1, "a.start".into(), Some("a.cancel".into()), drafts, notices)
+        .ok()
 }
 
 /// One thing that happens. Numbers choose among what is there at the time.

@@ -16,6 +16,8 @@ mod postgres_only;
 mod questions;
 #[path = "store/samples.rs"]
 mod samples;
+#[path = "store/shipments.rs"]
+mod shipments;
 #[path = "store/sqlite_only.rs"]
 mod sqlite_only;
 #[path = "store/tables.rs"]
@@ -69,6 +71,9 @@ fn both() -> Vec<Case> {
             the_same_letter_twice_in_a_batch_counts_both parked_letters_are_found_by_order
             letters_are_revived_only_by_the_winner the_newest_letters_come_first
             a_change_without_transitions_only_takes_letters_away;
+        shipments: a_shipment_is_found_by_its_tenant_and_courier_alone
+            the_first_to_name_a_shipment_has_it every_scan_is_kept_once
+            only_the_winner_has_shipments_and_scans;
         questions: orders_are_found_by_id_and_tenant a_list_is_filtered a_list_is_paged
             counts_are_right the_latest_time_is_of_any_journal;
     }
@@ -79,6 +84,7 @@ fn only(kind: Kind) -> Vec<Case> {
         Kind::Postgres => cases! {
             postgres_only: a_row_that_commits_late_is_still_found
                 an_outbox_that_was_empty_when_last_counted_is_still_read_by_key
+                an_order_at_hand_is_the_one_that_is_stored
                 a_database_that_is_away_is_unavailable killed_connections_are_replaced
                 a_batch_that_dies_of_a_deadlock_is_sent_again
                 a_migration_killed_half_way_leaves_nothing a_locked_row_is_not_waited_for_without_end

@@ -23,9 +23,8 @@ CREATE TABLE saga_order (
 );
 CREATE INDEX saga_order_by_order ON saga_order (order_id, tenant);
 
--- The hot row. Pages keep room for updates in place, and nothing that changes at every step
--- page at once), and nothing that changes at every step is indexed but the coarse due time: an
--- update that leaves it alone touches no index.
+-- The hot row. Pages keep room for updates in place, and nothing that changes at every step is
+-- indexed but the coarse due time: an update that leaves it alone touches no index.
 CREATE TABLE saga (
     saga_id   uuid     PRIMARY KEY,
     due       bigint,
@@ -87,4 +86,29 @@ CREATE TABLE operator_audit (
     verb    text   NOT NULL,
     reason  text   NOT NULL,
     PRIMARY KEY (saga_id, id)
+);
+
+-- Whose parcel a courier's shipment is: how a courier's scan finds its saga. Led by the tenant,
+-- so that no courier account reaches beyond its own.
+CREATE TABLE shipment (
+    tenant      text NOT NULL,
+    courier     text NOT NULL,
+    shipment_id text NOT NULL,
+    saga_id     uuid NOT NULL,
+    order_id    text NOT NULL,
+    PRIMARY KEY (tenant, courier, shipment_id)
+);
+
+-- Every scan that a courier reported, also those that changed nothing.
+CREATE TABLE scan (
+    saga_id     uuid   NOT NULL,
+    courier     text   NOT NULL,
+    id          text   NOT NULL,
+    shipment_id text   NOT NULL,
+    status      text   NOT NULL,
+    happened_at bigint NOT NULL,
+    latitude    double precision,
+    longitude   double precision,
+    received_at bigint NOT NULL,
+    PRIMARY KEY (saga_id, courier, id)
 );

@@ -77,4 +77,26 @@ CREATE TABLE operator_audit (
     PRIMARY KEY (saga_id, id)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE shipment (
+    tenant      TEXT NOT NULL CHECK (instr(tenant, char(0)) = 0),
+    courier     TEXT NOT NULL CHECK (instr(courier, char(0)) = 0),
+    shipment_id TEXT NOT NULL CHECK (instr(shipment_id, char(0)) = 0),
+    saga_id     BLOB NOT NULL,
+    order_id    TEXT NOT NULL CHECK (instr(order_id, char(0)) = 0),
+    PRIMARY KEY (tenant, courier, shipment_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE scan (
+    saga_id     BLOB    NOT NULL,
+    courier     TEXT    NOT NULL CHECK (instr(courier, char(0)) = 0),
+    id          TEXT    NOT NULL CHECK (instr(id, char(0)) = 0),
+    shipment_id TEXT    NOT NULL CHECK (instr(shipment_id, char(0)) = 0),
+    status      TEXT    NOT NULL CHECK (instr(status, char(0)) = 0),
+    happened_at INTEGER NOT NULL,
+    latitude    REAL,
+    longitude   REAL,
+    received_at INTEGER NOT NULL,
+    PRIMARY KEY (saga_id, courier, id)
+) STRICT, WITHOUT ROWID;
+
 PRAGMA user_version = 1;

@@ -14,9 +14,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-pub use check::MAX_ATTRIBUTE_BYTES;
-use check::{check, is_trace_context};
-use members::{Members, nesting};
+use check::check;
+pub use check::{MAX_ATTRIBUTE_BYTES, is_trace_context};
+use members::Members;
+pub use members::nesting;
 
 /// The only version of the CloudEvents specification there is.
 const SPECVERSION: &str = "1.0";
@@ -26,7 +27,7 @@ pub const STRUCTURED: &str = "application/cloudevents+json";
 const UNKNOWN_SOURCE: &str = "/unknown";
 /// Deepest nesting of arrays and objects in a message. Orders need six or so; parsers further
 /// on recurse, and serde_json itself stops at 128.
-const MAX_NESTING: usize = 64;
+pub const MAX_NESTING: usize = 64;
 
 /// A CloudEvent with the extensions that Makegood uses. Times are RFC 3339 in UTC.
 #[derive(Debug, Clone, Serialize, Deserialize)]

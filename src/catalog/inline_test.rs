@@ -28,7 +28,7 @@ use std::ops::Range;
 use super::keys::{Found, parse_duration};
 use super::parse::WrittenTest;
 use super::problem::{Problem, did_you_mean};
-use crate::saga::{AttentionCode, Definition, Direction, Millis, ProbeState, Status, Work};
+use crate::saga::{AttentionCode, Definition, Millis, ProbeState, Status, Work};
 
 /// A test that was understood.
 #[derive(Debug, Clone)]
@@ -298,10 +298,7 @@ impl Reader<'_> {
     }
 
     fn command(&self, name: &str) -> Result<String, Trouble> {
-        let both = [Direction::Forward, Direction::Compensate];
-        let steps = self.definition.steps().iter();
-        let known: Vec<&str> =
-            steps.flat_map(|step| both.map(|way| Some(step.command(way)?.1))).flatten().collect();
+        let known: Vec<&str> = self.definition.commands().map(|(_, command)| command).collect();
         if known.contains(&name) {
             Ok(name.to_owned())
         } else {

@@ -10,6 +10,7 @@ mod inline_test;
 mod keys;
 mod names;
 mod narrate;
+mod notice;
 mod parse;
 mod problem;
 mod rehearsal;
@@ -18,7 +19,7 @@ mod step;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::saga::{Definition, Direction};
+use crate::saga::Definition;
 
 pub use graph::mermaid;
 pub use inline_test::{Answer, Expectation, InlineTest, Moment, Then, When};
@@ -141,12 +142,8 @@ impl Catalog {
     #[must_use]
     pub fn topology(&self) -> TopologyParts {
         let mut participants: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-        for step in self.all().flat_map(|loaded| loaded.definition.steps()) {
-            for direction in [Direction::Forward, Direction::Compensate] {
-                if let Some((participant, command)) = step.command(direction) {
-                    participants.entry(participant).or_default().insert(command);
-                }
-            }
+        for (participant, command) in self.all().flat_map(|loaded| loaded.definition.commands()) {
+            participants.entry(participant).or_default().insert(command);
         }
         let owned = |names: BTreeSet<&str>| names.into_iter().map(str::to_owned).collect();
         let sorted = |index: &HashMap<String, Vec<String>>| {

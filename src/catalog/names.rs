@@ -3,6 +3,7 @@
 
 use super::keys::{Found, Keys};
 use super::problem::Problem;
+use crate::saga::OrderState;
 
 /// Long enough for any name, short enough for a queue name (RabbitMQ: 255 bytes) around it.
 const MAX_NAME: usize = 64;
@@ -47,6 +48,19 @@ pub(super) fn check_dotted(keys: &mut Keys<'_>, key: &str, found: &Found<String>
     let code = "makegood::definition::name";
     keys.problem(Problem::new(code, found.span.clone(), message, help));
     false
+}
+
+/// Reads the name of an order's state, one of these.
+pub(super) fn state(keys: &mut Keys<'_>, key: &str, states: &[OrderState]) -> Option<OrderState> {
+    let found = keys.text(key)?;
+    let state = states.iter().find(|state| state.as_str() == found.value);
+    if state.is_none() {
+        let names: Vec<&str> = states.iter().map(|state| state.as_str()).collect();
+        let message = format!("{key}: '{}' is not a state for this", found.value);
+        let help = format!("use one of: {}", names.join(", "));
+        keys.problem(Problem::new("makegood::definition::state", found.span, message, help));
+    }
+    state.copied()
 }
 
 fn is_word(text: &str) -> bool {

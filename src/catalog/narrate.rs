@@ -92,10 +92,10 @@ pub(super) fn effect(definition: &Definition, done: &Effect) -> String {
             format!("send {command}{anew}{again}")
         }
         Effect::Probe { step, .. } => format!("probe {}", name(*step)),
+        Effect::Notify { notice } => format!("send {}", definition.notices()[*notice].command),
         Effect::LateSuccess { step } => format!("late success of {}", name(*step)),
         Effect::Announce(announcement) => match announcement {
-            Announcement::Completed => "announce completed".to_owned(),
-            Announcement::Cancelled => "announce cancelled".to_owned(),
+            Announcement::Reached(state) => format!("announce {}", state.as_str()),
             Announcement::CancelRefused { why } => {
                 format!("announce cancel refused: {}", why.as_str())
             }

@@ -6,6 +6,7 @@ use toml::de::DeTable;
 
 use super::keys::{Found, Keys};
 use super::names;
+use super::notice;
 use super::problem::{Problem, did_you_mean};
 use super::step::{self, WrittenStep};
 use crate::saga::{Definition, Flaw, FlawKind};
@@ -33,7 +34,7 @@ pub(super) fn parse(text: &str) -> Result<(Definition, Vec<WrittenTest>), Vec<Pr
         return Err(syntax.iter().map(syntax_problem).collect());
     }
     let mut keys = Keys::new(table.get_ref(), 0..0, None);
-    keys.only(&["name", "version", "starts_on", "cancels_on", "step", "test"]);
+    keys.only(&["name", "version", "starts_on", "cancels_on", "step", "notice", "test"]);
     for (key, help) in [
         ("name", "give the definition a name, such as name = \"order-fulfilment\""),
         ("version", "write version = 1"),
@@ -49,6 +50,7 @@ pub(super) fn parse(text: &str) -> Result<(Definition, Vec<WrittenTest>), Vec<Pr
     let cancels_on = names::dotted(&mut keys, "cancels_on");
     let mut steps: Vec<WrittenStep> =
         keys.tables("step").into_iter().map(|(table, span)| step::read(table, span)).collect();
+    let notices = notice::read_all(&mut keys);
     let tests = tests(&mut keys);
 
     let mut problems = std::mem::take(&mut keys.problems);
@@ -57,11 +59,12 @@ pub(super) fn parse(text: &str) -> Result<(Definition, Vec<WrittenTest>), Vec<Pr
     let drafts = steps.iter().map(|step| step.draft.clone()).collect();
     let text_of = |found: Option<Found<String>>| found.map_or(String::new(), |found| found.value);
     let cancels_on = cancels_on.map(|found| found.value);
-    let made = Definition::new(text_of(name), version, text_of(starts_on), cancels_on, drafts);
+    let made =
+        Definition::new(text_of(name), version, text_of(starts_on), cancels_on, drafts, notices);
     let flaws = made.as_ref().err().cloned().unwrap_or_default();
-    let header = keys.span_of("step");
+    let headers = [keys.span_of("step"), keys.span_of("notice")];
     let told = flaws.into_iter().filter(|flaw| is_certain(flaw, &sound));
-    problems.extend(told.map(|flaw| flaw_problem(&flaw, &steps, header.clone())));
+    problems.extend(told.map(|flaw| flaw_problem(&flaw, &steps, &headers)));
     match made {
         Ok(definition) if problems.is_empty() => Ok((definition, tests)),
         _ => Err(problems),
@@ -135,14 +138,22 @@ fn is_certain(flaw: &Flaw, sound: &[bool]) -> bool {
 }
 
 /// Shows a flaw where its author can mend it.
-fn flaw_problem(flaw: &Flaw, steps: &[WrittenStep], header: Range<usize>) -> Problem {
+fn flaw_problem(
+    flaw: &Flaw,
+    steps: &[WrittenStep],
+    [all_steps, notices]: &[Range<usize>; 2],
+) -> Problem {
     let (code, help) = advice(&flaw.kind, steps);
     let step = flaw.step.map(|step| &steps[step]);
     let name = match &flaw.kind {
         FlawKind::UnknownStep(name) => Some(name.as_str()),
         _ => None,
     };
-    let span = step.map_or(header, |step| step.span(flaw.key, name));
+    let span = match step {
+        Some(step) => step.span(flaw.key, name),
+        None if flaw.key == "notice" => notices.clone(),
+        None => all_steps.clone(),
+    };
     let step_name = step.map(|step| step.draft.name.as_str()).filter(|name| !name.is_empty());
     Problem::new(code, span, flaw.kind.to_string(), help).in_step(step_name)
 }
@@ -197,6 +208,13 @@ fn advice(kind: &FlawKind, steps: &[WrittenStep]) -> (&'static str, String) {
             "makegood::definition::compensation-cycle",
             "remove one name of the circle from a compensation's 'after'",
         ),
+        FlawKind::NoticeNeverSent(state) => {
+            let help = format!("add reaches = \"{state}\" to the steps after which it is true");
+            return ("makegood::definition::notice-never-sent", help);
+        }
+        FlawKind::NoticeTwice { .. } => {
+            ("makegood::definition::notice-twice", "remove one of the two: each is sent once")
+        }
     };
     (code, help.to_owned())
 }

@@ -90,9 +90,9 @@ struct Stage<'a> {
     /// The answers that the test prescribes and that are still to be given.
     script: Vec<When>,
     horizon: Option<Time>,
-    /// What went out, each id once.
+    /// Of commands, each id once.
     ids: Vec<(usize, Direction, u16)>,
-    /// The commands of those ids, in the same order.
+    /// The commands and notices that went out, in their order.
     sent: Vec<String>,
     trace: Vec<TraceLine>,
 }
@@ -175,6 +175,9 @@ impl<'a> Stage<'a> {
                     self.answer(step, direction, generation);
                 }
                 Effect::Probe { step, generation } => self.answer_probe(step, generation),
+                Effect::Notify { notice } => {
+                    self.sent.push(self.definition.notices()[notice].command.clone());
+                }
                 Effect::Announce(_) | Effect::LateSuccess { .. } => {}
             }
         }
@@ -276,13 +279,18 @@ impl<'a> Stage<'a> {
         });
         match scripted {
             Some(Answer::Silent) => {}
-            Some(Answer::Rejected(fact)) => self.foresee_fact(FACT_TIME, &fact, Some(step)),
+            Some(Answer::Rejected(fact)) => {
+                let attempts = self.definition.steps()[step].attempts(&fact).unwrap_or(1);
+                for attempt in (1..).take(attempts) {
+                    self.foresee_fact(FACT_TIME.times(attempt), &fact, Some(step));
+                }
+            }
             _ => self.foresee_fact(FACT_TIME, &completes_on[0].clone(), Some(step)),
         }
     }
 
     fn foresee_fact(&mut self, after: Millis, kind: &str, only_for: Option<usize>) {
-        let event = EventId::of("test", &self.foreseen.to_string());
+        let event = EventId::of("test", &self.foreseen.to_string()); // a new one each time
         self.come(after, Input::Fact(FactSeen { kind: kind.into(), event }), only_for);
     }
 

@@ -8,7 +8,9 @@ use toml::de::DeTable;
 use super::keys::{Found, Keys};
 use super::names;
 use super::problem::Problem;
-use crate::saga::{Backoff, Compensation, Draft, Millis, StepSet, Work};
+use crate::saga::{
+    Backoff, Compensation, Draft, Millis, OrderState, ShipmentFields, StepSet, Work,
+};
 
 /// A participant that answers at all answers within seconds; ten leave it room to be busy.
 const RESEND_INITIAL: Millis = Millis(10_000);
@@ -22,6 +24,8 @@ const RESEND_JITTER: f64 = 0.2;
 const GIVE_UP: Millis = Millis::HOUR;
 /// A step that hangs on more events than this is several steps.
 const MAX_EVENTS: usize = 16;
+/// A courier who comes more often than this has moved in. Each time stands in the saga's row.
+const MAX_ATTEMPTS: u16 = 10;
 
 const COMMAND: &[&str] = &[
     "name",
@@ -35,8 +39,11 @@ const COMMAND: &[&str] = &[
     "probe",
     "deadline",
     "needs",
+    "reaches",
+    "shipment",
 ];
-const AWAIT: &[&str] = &["name", "after", "await", "fails_on", "pivot", "deadline"];
+const AWAIT: &[&str] =
+    &["name", "after", "await", "fails_on", "attempts", "pivot", "deadline", "reaches"];
 const OBLIGATION: &[&str] = &["name", "after", "pivot", "compensation"];
 const COMPENSATION: &[&str] = &["participant", "command", "after", "resend", "give_up", "needs"];
 
@@ -90,9 +97,16 @@ pub(super) fn read(table: &DeTable<'_>, header: Range<usize>) -> WrittenStep {
         pivot: keys.flag("pivot").unwrap_or(false),
         deadline: keys.duration("deadline"),
         needs,
+        reaches: milestone(&mut keys),
+        shipment: if kind == Kind::Command { shipment(&mut keys) } else { None },
     };
     let spans = table.keys().map(|key| (key.get_ref().to_string(), key.span())).collect();
     WrittenStep { draft, problems: keys.problems, header, keys: spans, references }
+}
+
+/// How far the order has come once the step is done.
+fn milestone(keys: &mut Keys<'_>) -> Option<OrderState> {
+    names::state(keys, "reaches", &OrderState::MILESTONES)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -123,7 +137,7 @@ fn kind_of(keys: &mut Keys<'_>) -> Kind {
             ("compensation", Kind::Await) => {
                 "put the compensation on the step whose command brought the fact about".to_owned()
             }
-            ("fails_on", _) => "remove it, or add await = [\"…\"]".to_owned(),
+            ("fails_on" | "attempts", _) => "remove it, or add await = [\"…\"]".to_owned(),
             _ => format!("remove it; the keys of {name} are: {}", allowed.join(", ")),
         };
         let code = "makegood::definition::misplaced-key";
@@ -186,7 +200,43 @@ fn facts(keys: &mut Keys<'_>) -> Work {
             completes_on.push(event.value);
         }
     }
-    Work::Facts { completes_on, fails_on: fails_on.map(|fact| fact.value) }
+    let attempts = attempts(keys, fails_on.is_some());
+    Work::Facts { completes_on, fails_on: fails_on.map(|fact| fact.value), attempts }
+}
+
+/// How often the fact that fails the step has to be seen before it counts.
+fn attempts(keys: &mut Keys<'_>, fails: bool) -> u16 {
+    let Some(found) = keys.integer("attempts") else { return 1 };
+    let attempts = u16::try_from(found.value).unwrap_or(0);
+    let code = "makegood::definition::attempts";
+    if !fails {
+        let message = "'attempts' counts how often the step fails, and it fails on nothing";
+        let help = "remove it, or add fails_on = \"…\"";
+        keys.problem(Problem::new(code, found.span, message, help));
+    } else if !(1..=MAX_ATTEMPTS).contains(&attempts) {
+        let message = format!("'attempts' must be a whole number from 1 to {MAX_ATTEMPTS}");
+        let help = "3 lets a courier come three times before somebody has to look";
+        keys.problem(Problem::new(code, found.span, message, help));
+    }
+    attempts
+}
+
+/// The fields of the result that name the shipment which the step booked.
+fn shipment(step: &mut Keys<'_>) -> Option<ShipmentFields> {
+    if !step.has("shipment") {
+        return None;
+    }
+    let mut keys = step.table("shipment")?;
+    keys.only(&["id", "courier"]);
+    let mut field = |key: &str| {
+        if !keys.has(key) {
+            keys.missing(key, "write shipment = { id = \"shipment_id\", courier = \"courier\" }");
+        }
+        keys.text(key).map(|found| found.value)
+    };
+    let (id, courier) = (field("id"), field("courier"));
+    step.problems.append(&mut keys.problems);
+    Some(ShipmentFields { id: id?, courier: courier? })
 }
 
 type Undo = (Compensation, Option<Vec<String>>);
@@ -236,7 +286,7 @@ fn step_names(
 }
 
 /// The fields of the order that a participant gets.
-fn fields(keys: &mut Keys<'_>) -> Option<Vec<String>> {
+pub(super) fn fields(keys: &mut Keys<'_>) -> Option<Vec<String>> {
     keys.texts("needs").map(|names| names.value.into_iter().map(|name| name.value).collect())
 }
 

@@ -20,14 +20,21 @@ use super::dev::built_in;
 use super::{End, Misuse, definitions, open, print_json};
 use crate::broker::Broker;
 use crate::broker::memory::MemoryBroker;
+use crate::catalog::{self, LoadedDefinition};
 use crate::clock::{Busy, SystemClock, wait};
 use crate::config::{Config, LogFormat};
+use crate::saga::Definition;
 use crate::store::{Filter, Store};
 use crate::telemetry::Telemetry;
 use crate::worker::{Worker, shutdown, topology};
 use stage::{Stage, courier, echo, payload};
 use store_path::{Course, Until};
 
+/// What is run unless it is the shipped definition.
+const DEFINITION: &str = include_str!("bench/definition.toml");
+/// Every definition that an order starts would run, and be measured, beside the bench's.
+const OTHER: &str = "the configured store has other definitions than the bench runs; give it an \
+                     empty database (it makes the tables itself), and --notices always or never";
 /// How long nothing may move before the bench gives up.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -54,6 +61,9 @@ pub(super) struct Bench {
     /// Sagas that wait for a courier meanwhile, started first and not measured.
     #[arg(long, default_value_t = 0)]
     waiting: u64,
+    /// Tell the shop and the customer as the shipped definition does: four more messages a saga.
+    #[arg(long)]
+    notices: bool,
     #[arg(long)]
     json: bool,
 }
@@ -87,12 +97,14 @@ impl Bench {
         let store = open::store(&config, system_clock.clone()).await?;
         store.migrate().await?;
         of_its_own(&*store).await?;
-        for loaded in built_in()? {
-            store.publish_definition(&definitions::row(&loaded, store.now().await?)).await?;
+        let loaded = self.definition()?;
+        if store.definitions().await?.iter().any(|row| row.content != loaded.text) {
+            return Err(Misuse(OTHER.to_owned()).into());
         }
+        store.publish_definition(&definitions::row(&loaded, store.now().await?)).await?;
         let catalog = crate::operate::definitions(&*store).await?;
         if self.through == Through::Store {
-            let result = self.store_alone(&store, &config).await?;
+            let result = self.store_alone(&store, loaded.definition, &config).await?;
             store.close().await;
             return result.show(self.json);
         }
@@ -128,12 +140,23 @@ impl Bench {
         result.show(self.json)
     }
 
-    async fn store_alone(&self, store: &Arc<dyn Store>, config: &Config) -> anyhow::Result<Result> {
-        let loaded = built_in()?.into_iter().next().context("there is a built-in definition")?;
+    fn definition(&self) -> anyhow::Result<LoadedDefinition> {
+        if self.notices {
+            return built_in()?.into_iter().next().context("there is a built-in definition");
+        }
+        Ok(catalog::load("bench/definition.toml", DEFINITION)?)
+    }
+
+    async fn store_alone(
+        &self,
+        store: &Arc<dyn Store>,
+        definition: Definition,
+        config: &Config,
+    ) -> anyhow::Result<Result> {
         let options = config.worker();
         let course = Course {
             store: store.clone(),
-            definition: Arc::new(loaded.definition),
+            definition: Arc::new(definition),
             payload: payload("bench", 1).to_string().into(),
             lanes: options.lanes,
             max_batch: options.max_batch,
@@ -220,7 +243,7 @@ async fn of_its_own(store: &dyn Store) -> anyhow::Result<()> {
 }
 
 /// The value below which this share of the sorted values lies.
-fn at<T: Copy>(sorted: &[T], share: f64) -> Option<T> {
+pub(super) fn at<T: Copy>(sorted: &[T], share: f64) -> Option<T> {
     sorted.get((sorted.len() as f64 * share) as usize).copied()
 }
 

@@ -14,6 +14,7 @@ mod open;
 mod order;
 mod participant;
 mod participants;
+mod push;
 mod service;
 mod signals;
 mod simulated;

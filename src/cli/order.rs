@@ -20,6 +20,8 @@ pub(super) enum Order {
     Show(Show),
     /// Publish orders on the configured broker, as a shop would.
     Submit(super::participants::Submit),
+    /// Sign orders and push them over HTTP, as a shop would.
+    Push(super::push::Push),
     /// Cancel an order: undone before its pivot, refused after.
     Cancel(Cancel),
 }
@@ -30,6 +32,7 @@ impl Order {
             Order::List(list) => list.run(config).await,
             Order::Show(show) => show.run(config).await,
             Order::Submit(submit) => submit.run(config).await,
+            Order::Push(push) => push.run(config).await,
             Order::Cancel(cancel) => cancel.run(config).await,
         }
     }

@@ -2,6 +2,7 @@
 //! the configured broker.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -157,7 +158,8 @@ impl Arguments {
             subjects = known;
         }
         if subjects.is_empty() {
-            let others = loaded.definition.participants().join(", ");
+            let others = loaded.definition.commands().map(|(participant, _)| participant);
+            let others = others.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ");
             return Err(Misuse(format!(
                 "the definition {} sends nothing to '{}', but to {others}. Name another one with \
                  --definition, or a command with --command {}.COMMAND",

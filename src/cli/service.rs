@@ -2,17 +2,24 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::definitions::{publish, publish_files};
 use super::{End, Misuse, log, open, signals};
-use crate::clock::{Busy, SystemClock};
+use crate::clock::{Busy, Clock, SystemClock};
 use crate::config::Config;
-use crate::http;
+use crate::http::{self, Accounts, Certificate, Doors};
+use crate::store::Store;
 use crate::telemetry::Telemetry;
-use crate::worker::{Worker, shutdown};
+use crate::worker::{Entrance, Shutdown, Worker, entrance, shutdown};
+
+/// For the last answers to leave, after the worker has ended.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
 pub(super) struct Migrate {
@@ -62,6 +69,9 @@ impl Run {
             .with_context(|| format!("`http_listen`: cannot listen on {address}"))?;
         let options = config.worker();
         let (stopper, shutdown) = shutdown();
+        let (entrance, reception) = entrance();
+        let parts = (store.clone(), system_clock.clone() as Arc<dyn Clock>, telemetry.clone());
+        let doors = doors(&config, entrance, parts, &shutdown).await?;
         let mut served = tokio::spawn(http::serve(listener, telemetry.clone(), shutdown.clone()));
         let bound = options.drain;
         let obeyed = tokio::spawn(signals::obey(stopper, bound));
@@ -75,12 +85,16 @@ impl Run {
         };
         tracing::info!(version = env!("CARGO_PKG_VERSION"), %address, "worker starts");
         tokio::select! {
-            ran = worker.run(shutdown, Busy::default()) => ran?,
+            ran = worker.run_behind(Some(reception), shutdown, Busy::default()) => ran?,
             // Without metrics and health nobody would see what becomes of the worker.
             ended = &mut served => {
                 ended.context("the HTTP server broke")?.context("the HTTP server broke")?;
                 anyhow::bail!("the HTTP server ended");
             }
+        }
+        if let Some(doors) = doors {
+            // Every caller has its answer by now; whoever does not take it is not waited for.
+            let _ = timeout(LAST_ANSWERS, doors).await;
         }
         store.close().await;
         obeyed.abort();
@@ -88,4 +102,51 @@ impl Run {
         tracing::info!("worker stopped");
         Ok(End::Good)
     }
+}
+
+type Parts = (Arc<dyn Store>, Arc<dyn Clock>, Arc<Telemetry>);
+
+/// Opens the doors for shops and couriers, where they are configured. They end with the worker.
+async fn doors(
+    config: &Config,
+    entrance: Entrance,
+    parts: Parts,
+    shutdown: &Shutdown,
+) -> anyhow::Result<Option<JoinHandle<()>>> {
+    let (Some(address), Some(accounts)) = (config.public_listen, &config.accounts) else {
+        return Ok(None);
+    };
+    let misused = |key: &str, error: &dyn std::error::Error| {
+        Misuse(format!("configuration: `{key}`: {error}"))
+    };
+    let accounts = Accounts::open(accounts).map_err(|error| misused("accounts", &error))?;
+    let accounts = Arc::new(accounts);
+    let certificate = match (&config.http_tls_certificate, &config.http_tls_key) {
+        (Some(chain), Some(key)) => {
+            let opened = Certificate::open(chain, key);
+            Some(Arc::new(opened.map_err(|error| misused("http_tls_certificate", &error))?))
+        }
+        _ => None,
+    };
+    let listener = http::bind(address)
+        .await
+        .with_context(|| format!("`public_listen`: cannot listen on {address}"))?;
+    let telemetry = parts.2.clone();
+    let doors = Doors::new(entrance, parts, accounts.clone(), shutdown.clone(), config.doors());
+    let scheme = if certificate.is_some() { "https" } else { "http" };
+    tracing::info!(%address, scheme, "doors open");
+    Ok(Some(tokio::spawn(async move {
+        let serving = http::serve_doors(listener, Arc::new(doors), certificate.clone());
+        let renewing = async {
+            match &certificate {
+                Some(certificate) => certificate.keep_up(&telemetry).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = serving => {}
+            () = accounts.keep_up(&telemetry) => {}
+            () = renewing => {}
+        }
+    })))
 }

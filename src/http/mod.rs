@@ -1,7 +1,17 @@
-//! HTTP: health and metrics for the platform that runs the worker.
+//! HTTP: the doors for shops and couriers, and health and metrics for the platform.
 //!
-//! `/healthz`: the process lives. `/readyz`: database and broker can be worked with; 503 and
+//! Two listeners. The public one ([`Doors`]) takes signed requests: orders, cancellations, the
+//! status of an order, couriers' scans; whatever they bring goes through the worker's entrance.
+//! The other one is for whoever runs the worker. `/healthz`: the process lives. `/readyz`: database and broker can be worked with; 503 and
 //! the trouble, part by part, while not. `/metrics`: Prometheus' text format.
+
+mod accounts;
+mod door;
+mod listener;
+mod orders;
+mod problem;
+mod shipments;
+mod signature;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,6 +23,12 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use serde_json::json;
 use tokio::net::TcpListener;
+
+pub use accounts::{Accounts, AccountsError};
+pub use door::{ACCOUNT, Bounds, Doors};
+pub use listener::{Certificate, CertificateError, serve_doors};
+pub use problem::Kind as ProblemKind;
+pub use signature::{ID, Key, SIGNATURE, TIMESTAMP};
 
 use crate::telemetry::Telemetry;
 use crate::worker::Shutdown;

@@ -80,6 +80,8 @@ async fn one(
             due: bucket(transition.saga.next_clock()),
             outbox: outbox.iter().map(|posting| posting.row()).collect(),
             revived: Vec::new(),
+            shipments: Vec::new(),
+            scans: Vec::new(),
             audit: Some(audit_row(&stored, by, now)),
         };
         match store.commit(std::slice::from_ref(&change)).await?.first() {

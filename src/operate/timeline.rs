@@ -5,8 +5,8 @@ use serde::Serialize;
 use super::{OperateError, definition_of, definitions, sagas_of};
 use crate::clock::rfc3339;
 use crate::saga::{
-    Announcement, CommandId, Definition, Direction, Effect, Input, Outcome, ProbeState, Reply,
-    SagaId,
+    Announcement, CommandId, Definition, Direction, Effect, Input, OrderState, Outcome, ProbeState,
+    Reply, SagaId,
 };
 use crate::store::{JournalRow, Store};
 
@@ -123,8 +123,17 @@ fn told(definition: &Definition, effect: &Effect) -> String {
             }
         }
         Effect::Probe { step, .. } => format!("asked what became of {}", name(*step)),
-        Effect::Announce(Announcement::Completed) => "completed".to_owned(),
-        Effect::Announce(Announcement::Cancelled) => "all undone: compensated".to_owned(),
+        Effect::Announce(Announcement::Reached(OrderState::Cancelled)) => {
+            "all undone: compensated, and the order is cancelled".to_owned()
+        }
+        Effect::Announce(Announcement::Reached(state)) => {
+            format!("the order is {}", state.as_str())
+        }
+        Effect::Notify { notice } => {
+            let notice = definition.notices().get(*notice);
+            let command = notice.map_or("an unknown notice", |notice| &notice.command);
+            format!("sent {command}, which nothing waits for")
+        }
         Effect::Announce(Announcement::CancelRefused { why }) => {
             format!("cancellation refused: {}", why.as_str())
         }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 /// # Errors
 /// [`serde_json::Error::is_data`] tells a field named twice from what is no JSON at all. The
 /// text has line and column, and never a value.
-pub(super) fn parse(text: &[u8]) -> Result<Value, serde_json::Error> {
+pub fn parse(text: &[u8]) -> Result<Value, serde_json::Error> {
     serde_json::from_slice(text).map(|Once(value)| value)
 }
 

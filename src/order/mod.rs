@@ -9,4 +9,5 @@ mod json;
 mod payload;
 
 pub use card::masked;
+pub use json::parse as parse_json;
 pub use payload::{InvalidOrder, Loan, MAX_ID_CHARS, MAX_LINES, MAX_QUANTITY, Order, is_id};

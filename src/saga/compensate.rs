@@ -2,8 +2,8 @@
 
 use super::turn::Turn;
 use super::{
-    Announcement, AttentionCode, CancelState, Cause, Definition, Direction, Effect, Forward,
-    Origin, Phase, Saga, Status, StepSet, WhyRefused, Work,
+    AttentionCode, CancelState, Cause, Definition, Direction, Forward, OrderState, Origin, Phase,
+    Saga, Status, StepSet, WhyRefused, Work,
 };
 
 /// The steps of which something is, or may be, out in the world and must come back if the
@@ -88,7 +88,7 @@ impl Turn<'_> {
             self.notice_crossed_pivot();
             self.saga.status = Status::Compensated;
             self.saga.ended_at = Some(self.now);
-            self.effects.push(Effect::Announce(Announcement::Cancelled));
+            self.reach(OrderState::Cancelled);
         }
     }
 

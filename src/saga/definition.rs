@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::{Direction, Millis};
+use super::{Direction, Millis, OrderState};
 
 /// The most steps a definition may have: a step set is one machine word.
 pub const MAX_STEPS: usize = 64;
@@ -98,6 +98,30 @@ pub struct Step {
     pub deadline: Option<Millis>,
     /// The fields of the order that the participant gets; all of them where absent.
     pub needs: Option<Vec<String>>,
+    /// Once this step is done, and every other that names the same, the order has come so far.
+    pub reaches: Option<OrderState>,
+    /// Where the step books a shipment: how its result says which.
+    pub shipment: Option<ShipmentFields>,
+}
+
+/// A command that is sent once when the order reaches a state, and that nothing waits for: it
+/// moves neither money nor goods, so it may hold up neither. Somebody tells the customer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Notice {
+    pub on: OrderState,
+    pub participant: String,
+    pub command: String,
+    /// The fields of the order that the participant gets; all of them where absent.
+    pub needs: Option<Vec<String>>,
+}
+
+/// The fields of a step's result that name the shipment which it booked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShipmentFields {
+    /// The one that has the courier's number for it.
+    pub id: String,
+    /// The one that has the courier's name.
+    pub courier: String,
 }
 
 /// What a step does.
@@ -116,7 +140,12 @@ pub enum Work {
         probe: bool,
     },
     /// Wait for one of these facts.
-    Facts { completes_on: Vec<String>, fails_on: Option<String> },
+    Facts {
+        completes_on: Vec<String>,
+        fails_on: Option<String>,
+        /// How often that has to be seen, each time by another event, before the step has failed.
+        attempts: u16,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -146,6 +175,7 @@ pub struct Definition {
     pub(super) pivots: StepSet,
     /// The steps whose compensation names what it waits for.
     pub(super) explicit: StepSet,
+    pub(super) notices: Vec<Notice>,
 }
 
 impl Definition {
@@ -205,6 +235,18 @@ impl Definition {
         self.explicit.contains(step)
     }
 
+    #[must_use]
+    pub fn notices(&self) -> &[Notice] {
+        &self.notices
+    }
+
+    /// The steps that must be done for the order to have come so far; none for the states that
+    /// an order reaches otherwise.
+    #[must_use]
+    pub fn reaching(&self, state: OrderState) -> StepSet {
+        (0..self.steps.len()).filter(|step| self.steps[*step].reaches == Some(state)).collect()
+    }
+
     /// Whether the step runs after a pivot, so that it can only go forward.
     #[must_use]
     pub fn is_past_pivot(&self, step: usize) -> bool {
@@ -220,18 +262,15 @@ impl Definition {
         kinds
     }
 
-    /// All participants that get commands or compensations, without repeats.
-    #[must_use]
-    pub fn participants(&self) -> Vec<&str> {
+    /// Every command that can go out, compensations and notices too, each with the participant
+    /// that gets it.
+    pub fn commands(&self) -> impl Iterator<Item = (&str, &str)> {
         let both = [Direction::Forward, Direction::Compensate];
-        let mut names: Vec<&str> = self
-            .steps
-            .iter()
-            .flat_map(|step| both.into_iter().filter_map(|way| Some(step.command(way)?.0)))
-            .collect();
-        names.sort_unstable();
-        names.dedup();
-        names
+        let steps = self.steps.iter();
+        let notices = self.notices.iter().map(|n| (n.participant.as_str(), n.command.as_str()));
+        steps
+            .flat_map(move |step| both.into_iter().filter_map(|way| step.command(way)))
+            .chain(notices)
     }
 }
 
@@ -256,7 +295,7 @@ impl Step {
     /// The facts that complete or fail the step.
     pub fn facts(&self) -> impl Iterator<Item = &str> {
         let (completing, failing) = match &self.work {
-            Work::Facts { completes_on, fails_on } => {
+            Work::Facts { completes_on, fails_on, .. } => {
                 (completes_on.as_slice(), fails_on.as_deref())
             }
             _ => (&[][..], None),
@@ -269,8 +308,14 @@ impl Step {
         matches!(&self.work, Work::Facts { completes_on, .. } if completes_on.iter().any(|k| k == kind))
     }
 
+    /// How often a fact has to be seen before it fails the step; `None` where it does not.
     #[must_use]
-    pub fn fails_on(&self, kind: &str) -> bool {
-        matches!(&self.work, Work::Facts { fails_on: Some(fact), .. } if fact == kind)
+    pub fn attempts(&self, kind: &str) -> Option<usize> {
+        match &self.work {
+            Work::Facts { fails_on: Some(fact), attempts, .. } if fact == kind => {
+                Some(usize::from(*attempts))
+            }
+            _ => None,
+        }
     }
 }

@@ -2,7 +2,10 @@
 //! could never be run safely is refused. [`Definition::new`] is the only way to make one. The
 //! catalog turns the [`Flaw`]s into messages that show the line.
 
-use super::{Compensation, Definition, MAX_STEPS, Millis, Step, StepSet, Work};
+use super::{
+    Compensation, Definition, MAX_STEPS, Millis, Notice, OrderState, ShipmentFields, Step, StepSet,
+    Work,
+};
 
 /// A step as it is written down, names not yet resolved.
 #[derive(Debug, Clone)]
@@ -15,6 +18,8 @@ pub struct Draft {
     pub pivot: bool,
     pub deadline: Option<Millis>,
     pub needs: Option<Vec<String>>,
+    pub reaches: Option<OrderState>,
+    pub shipment: Option<ShipmentFields>,
 }
 
 /// Why a definition is refused.
@@ -55,6 +60,10 @@ pub enum FlawKind {
     FactsWithoutDeadline,
     #[error("the compensations wait for each other: {0}")]
     CompensationCycle(String),
+    #[error("no step reaches '{0}', so the notice would never be sent")]
+    NoticeNeverSent(&'static str),
+    #[error("two notices on '{state}' send the command '{command}'")]
+    NoticeTwice { state: &'static str, command: String },
 }
 
 impl Definition {
@@ -68,6 +77,7 @@ impl Definition {
         starts_on: String,
         cancels_on: Option<String>,
         drafts: Vec<Draft>,
+        notices: Vec<Notice>,
     ) -> Result<Definition, Vec<Flaw>> {
         let whole = |kind| vec![Flaw { step: None, key: "step", kind }];
         if drafts.is_empty() {
@@ -111,6 +121,7 @@ impl Definition {
             witnesses,
             pivots,
             explicit,
+            notices,
         };
         definition.check(&mut flaws);
         if flaws.is_empty() { Ok(definition) } else { Err(flaws) }
@@ -149,6 +160,7 @@ impl Definition {
                 flaw("pivot", FlawKind::PivotAfterPivot(pivot));
             }
         }
+        self.check_notices(flaws);
         let waits = |step: usize| {
             self.steps[step].compensation.as_ref().map_or(StepSet::default(), |undo| undo.after)
         };
@@ -156,6 +168,22 @@ impl Definition {
             let step = Some(cycle[0]);
             let kind = FlawKind::CompensationCycle(path(&self.steps, &cycle));
             flaws.push(Flaw { step, key: "compensation", kind });
+        }
+    }
+}
+
+impl Definition {
+    fn check_notices(&self, flaws: &mut Vec<Flaw>) {
+        let mut flaw = |kind| flaws.push(Flaw { step: None, key: "notice", kind });
+        for (index, Notice { on, command, .. }) in self.notices.iter().enumerate() {
+            let state = on.as_str();
+            if OrderState::MILESTONES.contains(on) && self.reaching(*on).is_empty() {
+                flaw(FlawKind::NoticeNeverSent(state));
+            }
+            let is_same = |other: &Notice| other.on == *on && other.command == *command;
+            if self.notices[..index].iter().any(is_same) {
+                flaw(FlawKind::NoticeTwice { state, command: command.clone() });
+            }
         }
     }
 }
@@ -188,6 +216,8 @@ fn resolve(index: usize, draft: Draft, names: &[String], flaws: &mut Vec<Flaw>) 
         pivot: draft.pivot,
         deadline: draft.deadline,
         needs: draft.needs,
+        reaches: draft.reaches,
+        shipment: draft.shipment,
     }
 }
 

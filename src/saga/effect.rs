@@ -1,6 +1,6 @@
 //! What a transition asks the outside to do.
 
-use super::{AttentionCode, Direction, Saga};
+use super::{AttentionCode, Direction, OrderState, Saga};
 
 /// The result of a decision: the saga as it is from now on, and what must then be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub enum Ignored {
     Duplicate,
     /// The step no longer waits for it.
     Stale,
-    /// No step of the definition cares for this fact.
+    /// Nothing waits for it: a fact that no step cares for, the answer to a notice.
     Irrelevant,
     /// A clock fired and nothing was due.
     NothingDue,
@@ -80,6 +80,8 @@ pub enum Effect {
     Probe { step: usize, generation: u16 },
     /// Tell the rest of the company.
     Announce(Announcement),
+    /// Send a notice: an index into the definition's.
+    Notify { notice: usize },
     /// A success arrived for a step that was already being, or had been, compensated.
     LateSuccess { step: usize },
 }
@@ -87,9 +89,8 @@ pub enum Effect {
 /// What others may want to know about the order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Announcement {
-    Completed,
-    /// All that was owed is undone.
-    Cancelled,
+    /// The order is in this state now. Told once for each.
+    Reached(OrderState),
     /// The order cannot be cancelled any more; the customer may return it instead.
     CancelRefused {
         why: WhyRefused,

@@ -8,15 +8,18 @@ pub(super) fn fact(turn: &mut Turn<'_>, seen: &FactSeen) -> Verdict {
         return Verdict::Ignored(Ignored::Irrelevant);
     }
     let early = comes_early(turn, &seen.kind);
-    let known = turn.saga.facts.iter().position(|fact| fact.kind == seen.kind);
-    if let Some(known) = known {
-        // Repeated scans are normal. Only one that confirms an early fact says something new.
-        let confirms = turn.saga.facts[known].early && !early;
-        if !confirms || turn.saga.facts[known].event == seen.event {
-            return Verdict::Ignored(Ignored::Duplicate);
-        }
-        turn.saga.facts.remove(known);
+    // Repeated scans are normal. Only one that confirms an early fact says something new, or one
+    // more attempt that failed, where several may.
+    let mut known = turn.saga.facts.iter().filter(|fact| fact.kind == seen.kind);
+    let says_nothing_new = known.clone().any(|fact| fact.event == seen.event)
+        || match early {
+            true => known.next().is_some(),
+            false => turn.times_seen(&seen.kind) >= times_of_use(turn, &seen.kind),
+        };
+    if says_nothing_new {
+        return Verdict::Ignored(Ignored::Duplicate);
     }
+    turn.saga.facts.retain(|fact| fact.kind != seen.kind || !fact.early);
     let fact = Fact { kind: seen.kind.clone(), event: seen.event, at: turn.now, early };
     turn.saga.facts.push(fact);
     if early {
@@ -40,7 +43,7 @@ fn apply(turn: &mut Turn<'_>, kind: &str) {
     for step in 0..turn.saga.steps.len() {
         match turn.phase(step) {
             Phase::Awaiting { .. } if turn.step(step).completes_on(kind) => turn.done(step, None),
-            Phase::Awaiting { .. } if turn.step(step).fails_on(kind) => {
+            Phase::Awaiting { .. } if turn.has_failed_by(step, kind) => {
                 turn.fail(step, kind.into())
             }
             // A failed delivery that succeeds at the next attempt is done after all.
@@ -49,6 +52,13 @@ fn apply(turn: &mut Turn<'_>, kind: &str) {
         }
     }
     turn.advance();
+}
+
+/// How many events that say the same can mean something: the most attempts of any step that
+/// fails on it.
+fn times_of_use(turn: &Turn<'_>, kind: &str) -> usize {
+    let steps = turn.definition.steps().iter();
+    steps.filter_map(|step| step.attempts(kind)).max().unwrap_or(1)
 }
 
 /// A fact that belongs behind a pivot cannot be true before that pivot was even possible: a
@@ -87,6 +97,17 @@ fn may_be_done(turn: &Turn<'_>, pivot: usize) -> bool {
 }
 
 impl Turn<'_> {
+    /// By how many events a fact is known that can be true.
+    fn times_seen(&self, kind: &str) -> usize {
+        self.saga.facts.iter().filter(|fact| &*fact.kind == kind && !fact.early).count()
+    }
+
+    /// Whether a fact has been seen often enough for the step to have failed by it.
+    pub fn has_failed_by(&self, step: usize, kind: &str) -> bool {
+        let attempts = self.step(step).attempts(kind);
+        attempts.is_some_and(|attempts| self.times_seen(kind) >= attempts)
+    }
+
     /// A command is done again: what was seen behind it tells of what it did before. Such facts
     /// count no more, and the waits that they completed begin anew; a pivot is never taken back.
     pub fn set_facts_aside(&mut self, command: usize) {

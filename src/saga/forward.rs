@@ -2,8 +2,8 @@
 
 use super::turn::Turn;
 use super::{
-    Announcement, AttentionCode, CancelState, Cause, Direction, Effect, Origin, Phase, Status,
-    WhyRefused, Work, state,
+    Announcement, AttentionCode, CancelState, Cause, Direction, Effect, OrderState, Origin, Phase,
+    Status, WhyRefused, Work, state,
 };
 
 impl Turn<'_> {
@@ -32,10 +32,17 @@ impl Turn<'_> {
                 return;
             }
         }
+        let done = self.steps_in(|phase| *phase == Phase::Done);
+        for milestone in OrderState::MILESTONES {
+            let steps = self.definition.reaching(milestone);
+            if !steps.is_empty() && steps.is_subset_of(done) {
+                self.reach(milestone);
+            }
+        }
         if self.saga.steps.iter().all(|step| step.phase == Phase::Done) {
             self.saga.status = Status::Completed;
             self.saga.ended_at = Some(self.now);
-            self.effects.push(Effect::Announce(Announcement::Completed));
+            self.reach(OrderState::Completed);
         }
     }
 
@@ -71,7 +78,7 @@ impl Turn<'_> {
         if known(&|kind| self.step(step).completes_on(kind)) {
             self.done(step, None);
         } else if let Work::Facts { fails_on: Some(kind), .. } = &self.step(step).work
-            && known(&|fact| fact == kind)
+            && self.has_failed_by(step, kind)
         {
             self.fail(step, kind.as_str().into());
         }

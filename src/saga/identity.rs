@@ -1,7 +1,10 @@
 //! Names that never change: saga ids and command ids, both computed, never drawn.
 
 use std::fmt;
+
 use uuid::Uuid;
+
+use super::Notice;
 
 /// Namespace of all ids that Makegood derives (a random UUID, fixed for ever).
 const NAMESPACE: Uuid = Uuid::from_u128(0x6f1d_5d0e_3f0b_4c53_9a0e_7d2b_8c41_e6a5);
@@ -63,6 +66,15 @@ impl CommandId {
     #[must_use]
     pub fn of(saga: SagaId, step: &str, direction: Direction, generation: u16) -> CommandId {
         let name = format!("{step}/{}/{generation}", direction.as_str());
+        CommandId(Uuid::new_v5(&saga.0, name.as_bytes()))
+    }
+}
+
+impl CommandId {
+    /// The id of a notice, which is sent once: no step's name has a slash in it.
+    #[must_use]
+    pub fn of_notice(saga: SagaId, notice: &Notice) -> CommandId {
+        let name = format!("notice/{}/{}", notice.on.as_str(), notice.command);
         CommandId(Uuid::new_v5(&saga.0, name.as_bytes()))
     }
 }

@@ -29,14 +29,16 @@ mod time;
 mod turn;
 
 pub use compensate::owed;
-pub use definition::{Backoff, Compensation, Definition, MAX_STEPS, Step, StepSet, Work};
+pub use definition::{
+    Backoff, Compensation, Definition, MAX_STEPS, Notice, ShipmentFields, Step, StepSet, Work,
+};
 pub use draft::{Draft, Flaw, FlawKind};
 pub use effect::{Announcement, Effect, Ignored, Refusal, Transition, Verdict, WhyRefused};
 pub use identity::{CommandId, Direction, EventId, SagaId};
 pub use input::{FactSeen, Input, Outcome, ProbeState, Reply};
 pub use state::{
-    Attention, AttentionCode, CancelState, Cause, Fact, Forward, Origin, Phase, Saga, Status,
-    StepState, Wait,
+    Attention, AttentionCode, CancelState, Cause, Fact, Forward, OrderState, Origin, Phase, Saga,
+    Status, StepState, Wait,
 };
 pub use time::{Millis, Time};
 

@@ -18,6 +18,9 @@ pub(super) struct Sent {
 pub(super) fn reply(turn: &mut Turn<'_>, reply: &Reply) -> Verdict {
     let sent = match answered(turn, reply.command, reply.from.as_deref()) {
         Ok(sent) => sent,
+        Err(_) if answers_notice(turn, reply.command) => {
+            return Verdict::Ignored(Ignored::Irrelevant);
+        }
         Err(refusal) => return Verdict::Refused(refusal),
     };
     match sent.direction {
@@ -35,6 +38,12 @@ pub(super) fn reply(turn: &mut Turn<'_>, reply: &Reply) -> Verdict {
 
 fn is_unsettled(turn: &Turn<'_>, sent: &Sent) -> bool {
     turn.saga.steps[sent.step].unsettled.contains(&sent.generation)
+}
+
+/// A notice is answered like any command, and nothing hangs on it.
+fn answers_notice(turn: &Turn<'_>, command: CommandId) -> bool {
+    let mut notices = turn.definition.notices().iter();
+    notices.any(|notice| CommandId::of_notice(turn.saga.id, notice) == command)
 }
 
 /// The command that an answer is for, if it comes from the participant that got it.

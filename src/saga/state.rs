@@ -7,12 +7,14 @@ use super::{Definition, EventId, Millis, SagaId, Time};
 pub struct Saga {
     pub id: SagaId,
     pub status: Status,
+    /// How far the order is for everybody else. Only ever goes on.
+    pub reached: OrderState,
     /// Why the saga compensates, or will as soon as a pivot that is under way has answered.
     pub cause: Option<Cause>,
     pub cancel: CancelState,
     /// One per step of the definition, in its order.
     pub steps: Vec<StepState>,
-    /// Facts seen so far, at most one of a kind.
+    /// Facts seen so far: one of a kind, or as many as the attempts after which a step has failed.
     pub facts: Vec<Fact>,
     pub attention: Vec<Attention>,
     pub started_at: Time,
@@ -26,6 +28,7 @@ impl Saga {
         Saga {
             id,
             status: Status::Created,
+            reached: OrderState::Pending,
             cause: None,
             cancel: CancelState::None,
             steps: vec![StepState::idle(); definition.steps().len()],
@@ -89,6 +92,45 @@ impl Status {
             Status::Compensating => "compensating",
             Status::Completed => "completed",
             Status::Compensated => "compensated",
+        }
+    }
+}
+
+/// The states of an order that the whole company shares, in their order. What a saga does in
+/// between, and back again, is nobody else's business.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OrderState {
+    /// Paid, and not yet sure to be had.
+    Pending,
+    /// The steps that reach it are done: the customer may count on it.
+    Confirmed,
+    /// Likewise: it is being packed and sent.
+    Fulfilling,
+    Completed,
+    /// All that was owed is undone.
+    Cancelled,
+}
+
+impl OrderState {
+    pub const ALL: [OrderState; 5] = [
+        OrderState::Pending,
+        OrderState::Confirmed,
+        OrderState::Fulfilling,
+        OrderState::Completed,
+        OrderState::Cancelled,
+    ];
+
+    /// Those that steps reach by being done.
+    pub const MILESTONES: [OrderState; 2] = [OrderState::Confirmed, OrderState::Fulfilling];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            OrderState::Pending => "pending",
+            OrderState::Confirmed => "confirmed",
+            OrderState::Fulfilling => "fulfilling",
+            OrderState::Completed => "completed",
+            OrderState::Cancelled => "cancelled",
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use super::identity::spread;
 use super::{
-    Announcement, Attention, AttentionCode, Definition, Direction, Effect, Ignored, Millis, Origin,
-    Phase, Saga, Step, StepSet, Time, Transition, Verdict, Wait, Work, state,
+    Announcement, Attention, AttentionCode, Definition, Direction, Effect, Ignored, Millis,
+    OrderState, Origin, Phase, Saga, Step, StepSet, Time, Transition, Verdict, Wait, Work, state,
 };
 
 #[derive(Clone)]
@@ -106,6 +106,19 @@ impl<'a> Turn<'a> {
         };
         let salt = (step as u64) << 32 | (direction as u64) << 31 | u64::from(attempt);
         policy.wait(attempt, spread(self.saga.id, salt))
+    }
+
+    /// The order has come so far: everybody is told, once. A saga that turned back and resumed
+    /// says nothing twice.
+    pub fn reach(&mut self, state: OrderState) {
+        if self.saga.reached >= state {
+            return;
+        }
+        self.saga.reached = state;
+        self.effects.push(Effect::Announce(Announcement::Reached(state)));
+        let notices = self.definition.notices().iter().enumerate();
+        let due = notices.filter(|(_, notice)| notice.on == state);
+        self.effects.extend(due.map(|(notice, _)| Effect::Notify { notice }));
     }
 
     /// Puts something before an operator; at most once per (step, code).

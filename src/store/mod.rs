@@ -7,6 +7,7 @@
 mod encoding;
 pub mod postgres;
 mod rows;
+mod shipment;
 pub mod sqlite;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use crate::saga::{Effect, Input, Saga, SagaId, Status, Time};
+pub use shipment::{ScanRow, ShipmentRow};
 
 /// Everything the worker, the operator and the auditor ask of a store.
 ///
@@ -94,6 +96,17 @@ pub trait Store: Send + Sync + 'static {
     /// Every saga of an order: one per definition it started. `tenant` narrows the search.
     async fn find(&self, order_id: &str, tenant: Option<&str>) -> Result<Vec<Stored>, StoreError>;
 
+    /// Whose parcel a shipment is: of this tenant, and of the courier of this name.
+    async fn shipment(
+        &self,
+        tenant: &str,
+        courier: &str,
+        shipment_id: &str,
+    ) -> Result<Option<ShipmentRow>, StoreError>;
+
+    /// Every scan of a saga's parcels, in the order in which they came in.
+    async fn scans(&self, saga: SagaId) -> Result<Vec<ScanRow>, StoreError>;
+
     /// A page of orders by saga id, those after `after`.
     async fn list(
         &self,
@@ -151,12 +164,16 @@ pub struct Change {
     /// With `from_version` 0: the order, else `None`.
     pub order: Option<Arc<OrderRow>>,
     /// The transitions, oldest first; the last one's version is the new version. Empty when the
-    /// change is only that parked letters leave.
+    /// change is only that parked letters leave, or that a scan is kept.
     pub journal: Vec<JournalRow>,
     pub due: Option<Time>,
     pub outbox: Vec<OutboxRow>,
     /// Parked dead letters that this change has taken in; they are deleted with it.
     pub revived: Vec<Uuid>,
+    /// Parcels that were booked by the steps that are done now.
+    pub shipments: Vec<ShipmentRow>,
+    /// Scans that came in; one that is stored already is left as it is.
+    pub scans: Vec<ScanRow>,
     /// Who asked for it, where an operator did.
     pub audit: Option<AuditRow>,
 }

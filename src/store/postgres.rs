@@ -3,16 +3,18 @@
 //! Every method is one statement in autocommit, so no transaction stays open across a round
 //! trip: a worker that dies, or is cancelled, at any moment leaves none behind, and a batch
 //! costs one round trip and one fsync. `connection` holds the rules about connections and
-//! time, `commit` the one big statement, `read` and `queue` the smaller ones, `schema` the
-//! tables, `error` what an error means. No decision is taken here.
+//! time, `commit` the one big statement, `load`, `read` and `queue` the smaller ones, `schema`
+//! the tables, `error` what an error means. No decision is taken here.
 
 mod commit;
 mod connection;
 mod error;
 mod letters;
+mod load;
 mod queue;
 mod read;
 mod schema;
+mod shipments;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,10 +25,11 @@ use sqlx::postgres::PgConnectOptions;
 
 use super::{
     Change, Counts, DeadLetter, DefinitionRow, Filter, JournalRow, OutboxKey, OutboxRow, Published,
-    Store, StoreError, Stored, Written,
+    ScanRow, ShipmentRow, Store, StoreError, Stored, Written,
 };
 use crate::saga::{SagaId, Time};
 use connection::Connections;
+use load::Orders;
 
 /// Where the database is and how much of it to use.
 #[derive(Debug, Clone)]
@@ -41,6 +44,7 @@ const VACUUM_AFTER: u64 = 20_000;
 
 pub struct PostgresStore {
     connections: Arc<Connections>,
+    orders: Orders,
     /// Outbox rows deleted since the last vacuum.
     deleted: AtomicU64,
     /// For connections of their own: migrations. Holds the password, so nothing here is `Debug`.
@@ -55,7 +59,12 @@ impl PostgresStore {
     pub fn new(options: PostgresOptions) -> Result<PostgresStore, StoreError> {
         let connect = connection::options(&options.url)?;
         let connections = Arc::new(Connections::new(connect.clone(), options.max_connections));
-        Ok(PostgresStore { connections, deleted: AtomicU64::new(0), options: connect })
+        Ok(PostgresStore {
+            connections,
+            orders: Orders::default(),
+            deleted: AtomicU64::new(0),
+            options: connect,
+        })
     }
 
     /// Opens the store once the database has answered.
@@ -93,11 +102,13 @@ impl Store for PostgresStore {
     }
 
     async fn load(&self, ids: &[SagaId]) -> Result<Vec<Stored>, StoreError> {
-        read::load(&self.connections, ids).await
+        load::load(&self.connections, &self.orders, ids).await
     }
 
     async fn commit(&self, batch: &[Change]) -> Result<Vec<Written>, StoreError> {
-        commit::commit(&self.connections, batch).await
+        let written = commit::commit(&self.connections, batch).await?;
+        self.orders.follow(batch, &written);
+        Ok(written)
     }
 
     async fn claim_due(
@@ -150,6 +161,19 @@ impl Store for PostgresStore {
 
     async fn find(&self, order_id: &str, tenant: Option<&str>) -> Result<Vec<Stored>, StoreError> {
         read::find(&self.connections, order_id, tenant).await
+    }
+
+    async fn shipment(
+        &self,
+        tenant: &str,
+        courier: &str,
+        shipment_id: &str,
+    ) -> Result<Option<ShipmentRow>, StoreError> {
+        shipments::shipment(&self.connections, (tenant, courier, shipment_id)).await
+    }
+
+    async fn scans(&self, saga: SagaId) -> Result<Vec<ScanRow>, StoreError> {
+        shipments::scans(&self.connections, saga).await
     }
 
     async fn list(

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::{
-    Counts, DeadLetter, DefinitionRow, JournalRow, OrderRow, OutboxKey, OutboxRow, StoreError,
-    Stored, encoding,
+    Counts, DeadLetter, DefinitionRow, JournalRow, OrderRow, OutboxKey, OutboxRow, ScanRow,
+    ShipmentRow, StoreError, Stored, encoding,
 };
 use crate::saga::{SagaId, Time};
 
@@ -14,6 +14,12 @@ use crate::saga::{SagaId, Time};
 /// definition_version, received_at, traceparent, payload.
 pub(super) type StoredColumns =
     (Uuid, i32, Option<i64>, Vec<u8>, String, String, String, i32, i64, String, Vec<u8>);
+
+/// saga_id, version, due, state.
+pub(super) type SagaColumns = (Uuid, i32, Option<i64>, Vec<u8>);
+
+/// saga_id, tenant, order_id, definition, definition_version, received_at, traceparent, payload.
+pub(super) type OrderColumns = (Uuid, String, String, String, i32, i64, String, Vec<u8>);
 
 /// version, at, entry.
 pub(super) type JournalColumns = (i32, i64, Vec<u8>);
@@ -27,6 +33,13 @@ pub(super) type DefinitionColumns = (String, i32, String, i64);
 /// id, source, reason, error, body, headers, tenant, order_id, first_seen, last_seen, attempts.
 pub(super) type DeadLetterColumns =
     (Uuid, String, String, String, Vec<u8>, String, Option<String>, Option<String>, i64, i64, i32);
+
+/// tenant, courier, shipment_id, saga_id, order_id.
+pub(super) type ShipmentColumns = (String, String, String, Uuid, String);
+
+/// saga_id, courier, id, shipment_id, status, happened_at, latitude, longitude, received_at.
+pub(super) type ScanColumns =
+    (Uuid, String, String, String, String, i64, Option<f64>, Option<f64>, i64);
 
 /// What is counted ("saga", "attention", "outbox", "dead_letter"), the status where it is sagas,
 /// and how many.
@@ -53,9 +66,42 @@ impl FromColumns for Stored {
     fn from_columns(columns: StoredColumns) -> Result<Stored, StoreError> {
         let (id, version, due, state, tenant, order_id, definition, ..) = columns;
         let (.., definition_version, received_at, traceparent, payload) = columns;
-        let saga = SagaId(id);
-        let order = OrderRow {
-            saga,
+        let order = (
+            id,
+            tenant,
+            order_id,
+            definition,
+            definition_version,
+            received_at,
+            traceparent,
+            payload,
+        );
+        stored((id, version, due, state), Arc::new(OrderRow::from_columns(order)?))
+    }
+}
+
+/// A saga's row and its order's, put together.
+///
+/// # Errors
+/// [`StoreError::Unreadable`].
+pub(super) fn stored(columns: SagaColumns, order: Arc<OrderRow>) -> Result<Stored, StoreError> {
+    let (id, version, due, state) = columns;
+    Ok(Stored {
+        saga: encoding::saga_from_bytes(SagaId(id), &state)?,
+        version: unsigned(version)?,
+        due: due.map(Time),
+        order,
+    })
+}
+
+impl FromColumns for OrderRow {
+    type Columns = OrderColumns;
+
+    fn from_columns(columns: OrderColumns) -> Result<OrderRow, StoreError> {
+        let (id, tenant, order_id, definition, ..) = columns;
+        let (.., definition_version, received_at, traceparent, payload) = columns;
+        Ok(OrderRow {
+            saga: SagaId(id),
             tenant,
             order_id,
             definition,
@@ -63,12 +109,6 @@ impl FromColumns for Stored {
             received_at: Time(received_at),
             traceparent,
             payload,
-        };
-        Ok(Stored {
-            saga: encoding::saga_from_bytes(saga, &state)?,
-            version: unsigned(version)?,
-            due: due.map(Time),
-            order: Arc::new(order),
         })
     }
 }
@@ -125,6 +165,34 @@ impl FromColumns for DeadLetter {
             first_seen: Time(first_seen),
             last_seen: Time(last_seen),
             attempts: unsigned(attempts)?,
+        })
+    }
+}
+
+impl FromColumns for ShipmentRow {
+    type Columns = ShipmentColumns;
+
+    fn from_columns(columns: ShipmentColumns) -> Result<ShipmentRow, StoreError> {
+        let (tenant, courier, shipment_id, saga, order_id) = columns;
+        Ok(ShipmentRow { tenant, courier, shipment_id, saga: SagaId(saga), order_id })
+    }
+}
+
+impl FromColumns for ScanRow {
+    type Columns = ScanColumns;
+
+    fn from_columns(columns: ScanColumns) -> Result<ScanRow, StoreError> {
+        let (saga, courier, id, shipment_id, status, happened_at, ..) = columns;
+        let (.., latitude, longitude, received_at) = columns;
+        Ok(ScanRow {
+            saga: SagaId(saga),
+            courier,
+            id,
+            shipment_id,
+            status,
+            happened_at: Time(happened_at),
+            location: latitude.zip(longitude),
+            received_at: Time(received_at),
         })
     }
 }

@@ -10,6 +10,7 @@ mod error;
 mod letters;
 mod queue;
 mod read;
+mod shipments;
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -21,7 +22,7 @@ use rusqlite::OpenFlags;
 
 use super::{
     BoxError, Change, Counts, DeadLetter, DefinitionRow, Filter, JournalRow, OutboxKey, OutboxRow,
-    Published, Store, StoreError, Stored, Written,
+    Published, ScanRow, ShipmentRow, Store, StoreError, Stored, Written,
 };
 use crate::clock::Clock;
 use crate::saga::{SagaId, Time};
@@ -214,6 +215,21 @@ impl Store for SqliteStore {
     async fn find(&self, order_id: &str, tenant: Option<&str>) -> Result<Vec<Stored>, StoreError> {
         self.connection
             .read("finding an order", |connection| read::find(connection, order_id, tenant))
+    }
+
+    async fn shipment(
+        &self,
+        tenant: &str,
+        courier: &str,
+        shipment_id: &str,
+    ) -> Result<Option<ShipmentRow>, StoreError> {
+        self.connection.read("looking for a shipment", |connection| {
+            shipments::shipment(connection, (tenant, courier, shipment_id))
+        })
+    }
+
+    async fn scans(&self, saga: SagaId) -> Result<Vec<ScanRow>, StoreError> {
+        self.connection.read("reading scans", |connection| shipments::scans(connection, saga))
     }
 
     async fn list(

@@ -6,7 +6,7 @@ use prometheus::{Encoder, IntGauge, TextEncoder};
 
 use super::Health;
 use super::metrics::Metrics;
-use crate::saga::{Announcement, Effect, SagaId, Status, Time};
+use crate::saga::{Announcement, Effect, OrderState, SagaId, Status, Time};
 
 /// The worker's voice: counts, logs and health.
 #[derive(Debug)]
@@ -92,6 +92,39 @@ impl Telemetry {
         tracing::warn!(what, reason, error, "set aside: a newer version may know what to do");
     }
 
+    /// A signed request was answered.
+    pub fn http_answered(&self, door: &str, status: u16, seconds: f64) {
+        self.metrics.http_answers.with_label_values(&[door, &status.to_string()]).inc();
+        self.metrics.http_seconds.with_label_values(&[door]).observe(seconds);
+    }
+
+    /// The file of accounts has changed, and is in force.
+    #[allow(clippy::unused_self)] // an event like the others, only logged
+    pub fn accounts_read(&self, accounts: usize) {
+        tracing::info!(accounts, "the accounts were read again");
+    }
+
+    /// The file of accounts has changed, and is bad: the one before it stays in force.
+    #[allow(clippy::unused_self)] // an event like the others, only logged
+    pub fn accounts_refused(&self, error: &str) {
+        tracing::warn!(
+            error,
+            "the accounts cannot be read again; those known before stay in force"
+        );
+    }
+
+    /// The certificate has changed, and cannot be used: the one before it stays in use.
+    #[allow(clippy::unused_self)] // an event like the others, only logged
+    pub fn certificate_refused(&self, error: &str) {
+        tracing::warn!(error, "the certificate cannot be used; the one before it stays in use");
+    }
+
+    /// A shipment was booked, and the booking does not say which: no scan will find its order.
+    pub fn shipment_unnamed(&self, definition: &str, order: &str, step: &str) {
+        self.metrics.unnamed_shipments.with_label_values(&[definition]).inc();
+        tracing::warn!(definition, order, step, "a booking without the names of its shipment");
+    }
+
     pub fn received(&self, channel: &str, messages: usize) {
         self.metrics.received.with_label_values(&[channel]).inc_by(messages as u64);
     }
@@ -162,7 +195,9 @@ impl Telemetry {
         let Seen { trace, order, .. } = *seen;
         let saga = seen.saga;
         match effect {
-            Effect::Announce(Announcement::Completed | Announcement::Cancelled) => {
+            Effect::Announce(Announcement::Reached(
+                OrderState::Completed | OrderState::Cancelled,
+            )) => {
                 let labels = &[seen.definition, seen.status.as_str()];
                 self.metrics.finished.with_label_values(labels).inc();
                 self.finished_here.fetch_add(1, Ordering::Relaxed);
@@ -181,7 +216,8 @@ impl Telemetry {
                 self.metrics.late_successes.inc();
                 tracing::warn!(trace, %saga, order, step, "a compensated step succeeded late");
             }
-            Effect::Announce(Announcement::CancelRefused { .. })
+            Effect::Announce(Announcement::Reached(_) | Announcement::CancelRefused { .. })
+            | Effect::Notify { .. }
             | Effect::Send { .. }
             | Effect::Probe { .. } => {}
         }

@@ -106,6 +106,19 @@ metrics! {
     received: IntCounterVec = counters(
         "makegood_messages_received_total", "Messages taken from the broker.", &["channel"]
     );
+    http_answers: IntCounterVec = counters(
+        "makegood_http_answers_total", "Answers to signed requests.", &["door", "status"]
+    );
+    http_seconds: HistogramVec = histograms(
+        "makegood_http_answer_duration_seconds",
+        "From a signed request's head to its answer.",
+        &["door"], &COMMIT_SECONDS
+    );
+    unnamed_shipments: IntCounterVec = counters(
+        "makegood_unnamed_shipments_total",
+        "Booked shipments whose booking did not say which they are: no courier can scan them.",
+        &["definition"]
+    );
     timers: IntCounter = counter(
         "makegood_timers_fired_total", "Sagas whose clock was due."
     );

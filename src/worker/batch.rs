@@ -13,10 +13,11 @@ use uuid::Uuid;
 use super::delivery::Delivery;
 use super::inputs::{Item, What, reread};
 use super::message::{Posting, Setting, postings};
+use super::shipments::{Booked, is_current};
 use super::timers;
 use crate::catalog::{Catalog, LoadedDefinition};
 use crate::saga::{self, Ignored, Input, Refusal, Saga, SagaId, Status, Time, Transition, Verdict};
-use crate::store::{Change, DeadLetter, JournalRow, OrderRow, Stored};
+use crate::store::{Change, DeadLetter, JournalRow, OrderRow, ScanRow, Stored};
 
 /// Why a message is refused that a newer version may understand. Both are stored as reasons of
 /// dead letters.
@@ -72,7 +73,7 @@ impl Group {
     pub fn order(&self) -> Option<(String, String)> {
         self.items.iter().find_map(|item| match &item.what {
             What::Start { order, .. } => Some((order.tenant.clone(), order.order_id.clone())),
-            What::Input(_) => None,
+            What::Input(_) | What::Scanned(..) => None,
         })
     }
 
@@ -138,6 +139,10 @@ pub(super) struct Decided {
     /// Items that cannot belong to this saga, with the reason and why.
     pub refused: Vec<(usize, &'static str, String)>,
     pub ignored: Vec<Ignored>,
+    /// Shipments that were booked.
+    pub booked: Booked,
+    /// Scans to keep with the saga.
+    pub scans: Vec<ScanRow>,
     /// Where a clock was due and nothing came of it: when it is really next due.
     pub reschedule: Option<(SagaId, u32, Option<Time>)>,
     /// A newer version may be able to decide: the reason why this one cannot, and the words.
@@ -163,7 +168,7 @@ pub(super) fn decide(
     let mut decided = Decided::default();
     let start = group.items.iter().find_map(|item| match &item.what {
         What::Start { definition, order } => Some((definition.clone(), order.clone())),
-        What::Input(_) => None,
+        What::Input(_) | What::Scanned(..) => None,
     });
     let (definition, order, from_version, saga, due) = match (stored, start) {
         (Some(stored), _) => {
@@ -227,8 +232,9 @@ fn finish(decided: &mut Decided, written: Written<'_>) {
     let Written { group, from_version, saga, version, journal, order, due, revived } = written;
     let clock_fired = group.open().any(|(_, item)| *item.what.input() == Input::Clock);
     let next = saga.next_clock();
-    // A parked message that changes nothing any more still leaves the dead letters.
-    if version == from_version && revived.is_empty() {
+    // A parked message that changes nothing any more still leaves the dead letters, and a scan
+    // that changes nothing is kept.
+    if version == from_version && revived.is_empty() && decided.scans.is_empty() {
         if clock_fired {
             decided.reschedule = Some((saga.id, version, timers::bucket(next)));
         }
@@ -243,6 +249,8 @@ fn finish(decided: &mut Decided, written: Written<'_>) {
         due,
         outbox: decided.postings.iter().map(|posting| posting.row()).collect(),
         revived,
+        shipments: std::mem::take(&mut decided.booked.shipments),
+        scans: std::mem::take(&mut decided.scans),
         audit: None,
     });
 }
@@ -303,6 +311,12 @@ impl Run<'_> {
             let error = "an order with this id was taken in before, with other content";
             return self.decided.refused.push((index, "order-differs", error.to_owned()));
         }
+        if let What::Scanned(_, scan) = &item.what {
+            self.decided.scans.push((**scan).clone());
+            if !is_current(&self.loaded.definition, &self.saga, scan) {
+                return self.decided.ignored.push(Ignored::Stale);
+            }
+        }
         let cause = item.delivery.as_ref().and_then(|delivery| delivery.cause.as_deref());
         match self.apply(item.what.input(), cause) {
             Verdict::Applied => {}
@@ -321,6 +335,7 @@ impl Run<'_> {
         if verdict != Verdict::Applied {
             return verdict;
         }
+        self.decided.booked.note(&self.loaded.definition, &self.order, &self.saga, &saga);
         self.saga = saga;
         self.version += 1;
         let setting = Setting {

@@ -1,11 +1,13 @@
-//! A message that came in, until everything it caused is stored.
+//! A message or call that came in, until everything it caused is stored.
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
+use super::entrance::Settled;
 use crate::broker::{Channel, Event, Incoming, Ticket};
 use crate::order;
 use crate::saga::{EventId, Time};
@@ -26,13 +28,24 @@ pub(super) struct Delivery {
     is_redelivered: bool,
     /// How often it was delivered before, where the broker counts that.
     pub returns: u32,
-    ticket: Mutex<Option<Ticket>>,
+    /// Who is told when all is dealt with; taken out by then.
+    origin: Mutex<Option<Origin>>,
+    /// It has a caller instead of a broker.
+    is_call: bool,
     open: AtomicUsize,
     /// How many inputs found no saga to go to.
     homeless: AtomicUsize,
     inputs: usize,
     /// It waits among the dead letters for its order.
     parked: AtomicBool,
+}
+
+#[derive(Debug)]
+enum Origin {
+    /// A broker that hears an acknowledgement.
+    Broker(Ticket),
+    /// A caller that waits for what became of it, with what is known of that so far.
+    Caller(oneshot::Sender<Vec<Settled>>, Vec<Settled>),
 }
 
 impl Delivery {
@@ -44,26 +57,68 @@ impl Delivery {
             source: incoming.channel.to_string(),
             body: incoming.body,
             headers,
+            is_redelivered: incoming.redelivered,
+            returns: returns.unwrap_or_default(),
+            ..Delivery::from(Origin::Broker(incoming.ticket), inputs, named)
+        })
+    }
+
+    /// Takes over a call that turned into `inputs` inputs, at least one.
+    pub fn of_call(
+        answer: oneshot::Sender<Vec<Settled>>,
+        inputs: usize,
+        named: Named,
+    ) -> Arc<Delivery> {
+        Arc::new(Delivery::from(Origin::Caller(answer, Vec::new()), inputs, named))
+    }
+
+    fn from(origin: Origin, inputs: usize, named: Named) -> Delivery {
+        Delivery {
+            source: "http".to_owned(),
+            body: bytes::Bytes::new(),
+            headers: String::new(),
             cause: named.id,
             tenant: named.tenant.filter(|tenant| is_storable(tenant)),
             order_id: named.order_id.filter(|order_id| is_storable(order_id)),
-            is_redelivered: incoming.redelivered,
-            returns: returns.unwrap_or_default(),
-            ticket: Mutex::new(Some(incoming.ticket)),
+            is_redelivered: false,
+            returns: 0,
+            is_call: matches!(origin, Origin::Caller(..)),
+            origin: Mutex::new(Some(origin)),
             open: AtomicUsize::new(inputs),
             homeless: AtomicUsize::new(0),
             inputs,
             parked: AtomicBool::new(false),
-        })
+        }
+    }
+
+    /// Whether somebody waits for what becomes of it, and is told instead of a dead letter.
+    pub fn is_call(&self) -> bool {
+        self.is_call
+    }
+
+    /// Notes what became of it in one saga, for its caller. The first word on a saga counts.
+    pub fn tell(&self, settled: Settled) {
+        if let Some(Origin::Caller(_, known)) = &mut *self.origin()
+            && known.iter().all(|known| known.saga != settled.saga)
+        {
+            known.push(settled);
+        }
     }
 
     /// One of its inputs is dealt with, durably.
     pub fn finish(&self) {
-        if self.open.fetch_sub(1, Ordering::AcqRel) == 1
-            && let Some(ticket) = self.ticket.lock().unwrap_or_else(PoisonError::into_inner).take()
-        {
-            ticket.done();
+        if self.open.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return;
         }
+        match self.origin().take() {
+            Some(Origin::Broker(ticket)) => ticket.done(),
+            Some(Origin::Caller(answer, settled)) => drop(answer.send(settled)),
+            None => {}
+        }
+    }
+
+    fn origin(&self) -> MutexGuard<'_, Option<Origin>> {
+        self.origin.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One of its inputs has no saga. True for the last one when none of them has: then the

@@ -12,7 +12,7 @@ use crate::catalog::{Catalog, LoadedDefinition};
 use crate::clock::Busy;
 use crate::order::{Order, is_id};
 use crate::saga::{CommandId, EventId, FactSeen, Input, Outcome, ProbeState, Reply, SagaId, Time};
-use crate::store::OrderRow;
+use crate::store::{OrderRow, ScanRow};
 
 /// The largest result that a participant may hand to later steps, in bytes: it lives in the
 /// saga's row, which is written at every step.
@@ -33,15 +33,20 @@ pub(super) struct Item {
 
 #[derive(Debug)]
 pub(super) enum What {
-    Start { definition: Arc<LoadedDefinition>, order: Arc<OrderRow> },
+    Start {
+        definition: Arc<LoadedDefinition>,
+        order: Arc<OrderRow>,
+    },
     Input(Input),
+    /// A fact, and the scan by which it became known, to be kept.
+    Scanned(Input, Arc<ScanRow>),
 }
 
 impl What {
     pub fn input(&self) -> &Input {
         match self {
             What::Start { .. } => &Input::Start,
-            What::Input(input) => input,
+            What::Input(input) | What::Scanned(input, _) => input,
         }
     }
 
@@ -142,8 +147,8 @@ pub(super) fn reread(source: &str, body: &[u8], headers: &str) -> Option<(String
     Some((name, input))
 }
 
-/// Empty when no definition is for this event.
-type Inputs = Vec<(SagaId, What)>;
+/// Empty when no definition is for it.
+pub(super) type Inputs = Vec<(SagaId, What)>;
 
 fn order_event(
     event: &Event,
@@ -161,8 +166,13 @@ fn order_event(
         return Ok(Vec::new());
     }
     let (tenant, order_id) = about(event, named)?;
-    let sagas = cancelled.iter().map(|definition| SagaId::of(&tenant, &order_id, definition));
-    Ok(sagas.map(|saga| (saga, What::Input(Input::Cancel))).collect())
+    Ok(cancels(&tenant, &order_id, cancelled))
+}
+
+/// The request to cancel an order, for its sagas under these definitions.
+pub(super) fn cancels(tenant: &str, order_id: &str, definitions: &[String]) -> Inputs {
+    let sagas = definitions.iter().map(|definition| SagaId::of(tenant, order_id, definition));
+    sagas.map(|saga| (saga, What::Input(Input::Cancel))).collect()
 }
 
 fn start(
@@ -179,6 +189,16 @@ fn start(
         let error = "the envelope's tenantid is not the order's tenant_id";
         return Err(unusable("wrong-schema", error));
     }
+    Ok(starts(&order, event.traceparent.as_deref(), starting, now))
+}
+
+/// The sagas that an order starts.
+pub(super) fn starts(
+    order: &Order,
+    trace: Option<&str>,
+    starting: &[Arc<LoadedDefinition>],
+    now: Time,
+) -> Inputs {
     let start = |loaded: &Arc<LoadedDefinition>| {
         let definition = &loaded.definition;
         let saga = SagaId::of(&order.tenant_id, &order.order_id, definition.name());
@@ -189,12 +209,12 @@ fn start(
             definition: definition.name().to_owned(),
             definition_version: definition.version(),
             received_at: now,
-            traceparent: event.traceparent.clone().unwrap_or_else(|| traceparent(saga)),
+            traceparent: trace.map_or_else(|| traceparent(saga), str::to_owned),
             payload: order.payload.clone(),
         };
         (saga, What::Start { definition: loaded.clone(), order: Arc::new(row) })
     };
-    Ok(starting.iter().map(start).collect())
+    starting.iter().map(start).collect()
 }
 
 /// A trace for an order that came without one: the saga is the trace.
@@ -209,11 +229,20 @@ fn fact(event: &Event, catalog: &Catalog, named: &mut Named) -> Result<Inputs, U
         return Ok(Vec::new());
     }
     let (tenant, order_id) = about(event, named)?;
+    Ok(tells(&tenant, &order_id, &seen(event), waiting))
+}
+
+/// A fact about an order, for its sagas under these definitions.
+pub(super) fn tells(
+    tenant: &str,
+    order_id: &str,
+    seen: &FactSeen,
+    definitions: &[String],
+) -> Inputs {
     let to = |definition: &String| {
-        let what = What::Input(Input::Fact(seen(event)));
-        (SagaId::of(&tenant, &order_id, definition), what)
+        (SagaId::of(tenant, order_id, definition), What::Input(Input::Fact(seen.clone())))
     };
-    Ok(waiting.iter().map(to).collect())
+    definitions.iter().map(to).collect()
 }
 
 fn seen(event: &Event) -> FactSeen {

@@ -19,7 +19,7 @@ use super::inputs::Item;
 use super::relay::{Posted, RelayHandle};
 use super::timers::TimerHandle;
 use super::turns::{Turns, is_alone};
-use super::{Options, Shutdown};
+use super::{Options, Shutdown, entrance};
 use crate::clock::{Backoff, Clock};
 use crate::saga::{Ignored, Refusal, SagaId, Time};
 use crate::store::StoreError::{Blocked, Rejected};
@@ -234,7 +234,8 @@ impl Lane {
         let mut posted = Vec::new();
         let mut created = HashSet::new();
         for (index, (mut group, mut decided)) in groups.into_iter().zip(decided).enumerate() {
-            match outcomes.remove(&index) {
+            let outcome = outcomes.remove(&index);
+            match &outcome {
                 Some((Written::LostRace, _)) => {
                     self.telemetry.lost_race();
                     group.lost_races += 1;
@@ -248,7 +249,7 @@ impl Lane {
                     };
                 }
                 Some((Written::Committed, change)) => {
-                    self.committed(&change, &decided, &stored, now);
+                    self.committed(change, &decided, &stored, now);
                     created.extend((change.from_version == 0).then_some(group.saga));
                 }
                 None => {}
@@ -260,6 +261,9 @@ impl Lane {
                 }
                 decided.refused = group.refuse_all(reason, error);
             }
+            let change = outcome.as_ref().map(|(_, change)| change);
+            let catalog = self.definitions.current();
+            entrance::tell(&group, &decided, stored.get(&group.saga), change, &catalog);
             decided.ignored.iter().for_each(|why: &Ignored| self.telemetry.ignored(why.as_str()));
             reschedules.extend(decided.reschedule);
             let letter = |refused| self.letter(&group, refused, now);
@@ -356,6 +360,9 @@ impl Lane {
         }
         let order = change.order.as_ref().or(before.map(|stored| &stored.order));
         let Some(order) = order else { return };
+        for step in &decided.booked.unnamed {
+            self.telemetry.shipment_unnamed(&order.definition, &order.order_id, step);
+        }
         for (row, (input, status)) in change.journal.iter().zip(&decided.seen) {
             self.telemetry.transition(&Seen {
                 definition: &order.definition,
@@ -385,6 +392,9 @@ impl Lane {
             self.telemetry.clock_refused(group.saga, reason, error);
             return None;
         };
+        if delivery.is_call() {
+            return None; // its caller is told
+        }
         let is_unknown = *reason == Refusal::UnknownSaga.as_str();
         let letter = if is_unknown && delivery.order_id.is_some() && !item.what.is_reply() {
             if !delivery.is_homeless() {

@@ -8,7 +8,9 @@ use uuid::Uuid;
 
 use crate::broker::{Channel, Event, Outgoing};
 use crate::clock::rfc3339;
-use crate::saga::{Announcement, CommandId, Definition, Direction, Effect, Saga, StepSet, Time};
+use crate::saga::{
+    Announcement, CommandId, Definition, Direction, Effect, Notice, Saga, StepSet, Time,
+};
 use crate::store::{OrderRow, OutboxKey, OutboxRow};
 
 /// What all messages of one transition have in common.
@@ -65,6 +67,10 @@ pub fn postings(setting: &Setting<'_>, effects: &[Effect]) -> Vec<Posting> {
             }
             Effect::Probe { step, generation } => probe(setting, number, *step, *generation),
             Effect::Announce(announcement) => Some(announce(setting, number, announcement)),
+            Effect::Notify { notice: index } => {
+                let order = order.get_or_insert_with(|| fields(&setting.order.payload));
+                setting.definition.notices().get(*index).map(|n| notice(setting, order, number, n))
+            }
             Effect::LateSuccess { .. } => None,
         };
         if let Some(message) = message {
@@ -113,10 +119,7 @@ fn command(
         (Direction::Compensate, Some(undo)) => &undo.needs,
         _ => &step.needs,
     };
-    let is_needed = |name: &str| match needs {
-        None => !matches!(name, "order_id" | "tenant_id"),
-        Some(names) => names.iter().any(|needed| needed == name),
-    };
+    let is_needed = is_needed(needs.as_deref());
     let order = order.iter().filter(|(name, _)| is_needed(name));
     let forward = saga.steps[index].generation;
     let undoes_command = direction == Direction::Compensate && forward > 0;
@@ -137,6 +140,37 @@ fn command(
     };
     let channel = Channel::Commands(participant.to_owned());
     Some(outgoing(setting, channel, number, id.0, format!("{command}.v1"), &data))
+}
+
+/// A command that nothing waits for, with an id of its own; `step` is `notice.<state>`, which no
+/// step is called.
+fn notice(setting: &Setting<'_>, order: &Fields, number: u16, notice: &Notice) -> Outgoing {
+    let id = CommandId::of_notice(setting.saga.id, notice);
+    let is_needed = is_needed(notice.needs.as_deref());
+    let order = order.iter().filter(|(name, _)| is_needed(name));
+    let data = CommandData {
+        command_id: id.0,
+        saga_id: setting.saga.id.0,
+        order_id: &setting.order.order_id,
+        tenant_id: &setting.order.tenant,
+        step: &format!("notice.{}", notice.on.as_str()),
+        generation: 1,
+        direction: Direction::Forward.as_str(),
+        attempt: 1,
+        compensates: None,
+        order: order.map(|(name, value)| (name.as_str(), &**value)).collect(),
+        results: BTreeMap::new(),
+    };
+    let channel = Channel::Commands(notice.participant.clone());
+    outgoing(setting, channel, number, id.0, format!("{}.v1", notice.command), &data)
+}
+
+/// Which fields of an order go out: those named, or all that are not told anyway.
+fn is_needed(needs: Option<&[String]>) -> impl Fn(&str) -> bool {
+    move |name: &str| match needs {
+        None => !matches!(name, "order_id" | "tenant_id"),
+        Some(names) => names.iter().any(|needed| needed == name),
+    }
 }
 
 /// The results of the step itself and of all that it depends on.
@@ -183,7 +217,10 @@ struct EventData<'a> {
     saga_id: Uuid,
     definition: &'a str,
     definition_version: u32,
+    /// Of the saga: `running`, `compensating`, `completed`, `compensated`.
     status: &'static str,
+    /// The shared one: `pending`, `confirmed`, `fulfilling`, `completed`, `cancelled`.
+    order_state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     step: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -197,8 +234,7 @@ fn announce(setting: &Setting<'_>, number: u16, announcement: &Announcement) -> 
     // Events are about the thing that was ordered: order.created leads to order.completed.
     let entity = setting.definition.starts_on().split('.').next().unwrap_or("order");
     let (kind, step, code) = match announcement {
-        Announcement::Completed => (format!("{entity}.completed.v1"), None, None),
-        Announcement::Cancelled => (format!("{entity}.cancelled.v1"), None, None),
+        Announcement::Reached(state) => (format!("{entity}.{}.v1", state.as_str()), None, None),
         Announcement::CancelRefused { why } => {
             (format!("{entity}.cancel-refused.v1"), None, Some(why.as_str()))
         }
@@ -216,6 +252,7 @@ fn announce(setting: &Setting<'_>, number: u16, announcement: &Announcement) -> 
         definition: setting.definition.name(),
         definition_version: setting.definition.version(),
         status: setting.saga.status.as_str(),
+        order_state: setting.saga.reached.as_str(),
         step: step.map(|step| setting.definition.steps()[step].name.as_str()),
         code,
         offer: matches!(announcement, Announcement::CancelRefused { .. }).then_some("return"),

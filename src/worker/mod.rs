@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! intake (a loop per channel) ──► lanes (by saga) ──► relay ──► outbox rows deleted
-//!   timers ─────────────────────────▲                  ▲
+//!   entrance (calls) ───────────────▲                  ▲
+//!   timers ─────────────────────────┘                  │
 //!   unusable messages ──► burial    sweeper ───────────┘
 //! ```
 
@@ -15,12 +16,14 @@ mod batch;
 mod burial;
 mod definitions;
 mod delivery;
+mod entrance;
 mod inputs;
 mod intake;
 mod lane;
 mod lanes;
 pub mod message;
 mod relay;
+mod shipments;
 mod shutdown;
 mod subscription;
 mod sweeper;
@@ -42,6 +45,10 @@ use crate::telemetry::Telemetry;
 use burial::Graveyard;
 use definitions::Definitions;
 pub use definitions::{read as read_definitions, topology};
+use entrance::Usher;
+pub use entrance::{
+    Call, Entrance, Fate, Reception, Settled, Unanswered, entrance, order_event_id, scan_event_id,
+};
 use intake::Intake;
 use lane::Lane;
 use lanes::Lanes;
@@ -60,7 +67,7 @@ const CHANNELS: [(Channel, &str); 4] = [
     (Channel::Dead, "dead"),
 ];
 /// The part that says whether the database can be worked with.
-const DATABASE: &str = "database";
+pub const DATABASE: &str = "database";
 /// How the parts that publish are called; what follows tells them apart.
 const RELAY: &str = "relay";
 /// How often the worker's clock is set by the database's.
@@ -77,7 +84,8 @@ const CONFIRMED_QUEUE: usize = 4_000;
 pub struct Options {
     /// The CloudEvents source of what this worker publishes: `/makegood/<deployment>`.
     pub source: String,
-    /// Parallel processors.
+    /// Parallel processors. Measured on two cores beside their database, a third lane makes use
+    /// of the time that the others wait for it; a fourth makes the batches of all smaller.
     pub lanes: usize,
     /// Publishers that work at the same time.
     pub relays: usize,
@@ -104,7 +112,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             source: "/makegood/default".to_owned(),
-            lanes: 2,
+            lanes: 3,
             relays: 2,
             max_batch: 500,
             prefetch: 1_000,
@@ -139,6 +147,19 @@ impl Worker {
     /// Only what no waiting heals: tables that are missing or of another version, a queue with
     /// other properties. A database or broker that is away is waited for.
     pub async fn run(self, shutdown: Shutdown, held: Busy) -> Result<(), StartError> {
+        self.run_behind(None, shutdown, held).await
+    }
+
+    /// The same behind an entrance, through which others hand in what they want an answer to.
+    ///
+    /// # Errors
+    /// As [`Worker::run`].
+    pub async fn run_behind(
+        self,
+        reception: Option<Reception>,
+        shutdown: Shutdown,
+        held: Busy,
+    ) -> Result<(), StartError> {
         let Worker { store, broker, clock, telemetry, options, system_clock } = self;
         let options = Arc::new(options);
         for part in
@@ -157,7 +178,7 @@ impl Worker {
             return Err(different.into());
         }
         let parts = Parts { store, broker, clock, telemetry, options, definitions, shutdown };
-        parts.run(system_clock, held).await;
+        parts.run(system_clock, reception, held).await;
         Ok(())
     }
 }
@@ -220,7 +241,12 @@ struct Parts {
 impl Parts {
     /// Starts every part, waits for the word to stop, and lets the parts end from the front of
     /// the pipeline to its back: each ends when nobody sends to it any more.
-    async fn run(self, system_clock: Option<Arc<SystemClock>>, held: Busy) {
+    async fn run(
+        self,
+        system_clock: Option<Arc<SystemClock>>,
+        reception: Option<Reception>,
+        held: Busy,
+    ) {
         let mut flow = JoinSet::new();
         let (relay_handle, confirmed) = self.start_relays(&mut flow);
         let due_times = TimerHandle::default();
@@ -246,6 +272,9 @@ impl Parts {
             confirmed,
         ));
         let mut consumers = self.start_intake(&lanes, &mut flow);
+        if let Some(reception) = reception {
+            flow.spawn(self.usher(reception, lanes.clone()).run());
+        }
         let timers = Timers::new(
             self.store.clone(),
             self.clock.clone(),
@@ -282,6 +311,17 @@ impl Parts {
         while flow.join_next().await.is_some() {}
         drop(kept); // only now: what they delivered has been acknowledged
         self.broker.close().await;
+    }
+
+    fn usher(&self, reception: Reception, lanes: Lanes) -> Usher {
+        Usher {
+            reception,
+            definitions: self.definitions.clone(),
+            lanes,
+            clock: self.clock.clone(),
+            telemetry: self.telemetry.clone(),
+            shutdown: self.shutdown.clone(),
+        }
     }
 
     fn graveyard(&self) -> Graveyard {

@@ -45,7 +45,7 @@ fn a_clean_world_passes() {
         (report.sagas, report.completed, report.compensated, report.unfinished),
         (5, 1, 2, 2)
     );
-    assert_eq!((report.applied, report.undone, report.attention), (13, 5, 1));
+    assert_eq!((report.applied, report.undone, report.attention), (18, 5, 1));
     assert!(report.to_string().starts_with("audit passed: 5 sagas"), "{report}");
 }
 
@@ -76,6 +76,31 @@ fn a_second_generation_while_the_first_stands() {
         });
     });
     assert_eq!(rule, Rule::AppliedTwice);
+}
+
+#[test]
+fn a_customer_who_was_told_twice() {
+    let rule = broken_rule(|world| world.repeat("mail", COMPLETED, |_| ()));
+    assert_eq!(rule, Rule::AppliedTwice);
+}
+
+#[test]
+fn a_customer_who_was_never_told() {
+    let rule = broken_rule(|world| world.forget("mail", COMPLETED, Way::Forward));
+    assert_eq!(rule, Rule::Notice);
+}
+
+#[test]
+fn a_customer_who_was_told_what_is_not_so() {
+    let rule = broken_rule(|world| {
+        let mut told = world.entry("mail", COMPLETED, Way::Forward).clone();
+        told.command_id = Uuid::from_u128(6);
+        told.step = "notice.completed".to_owned();
+        told.saga_id = world.saga(ON_ITS_WAY).0;
+        told.order_id = ON_ITS_WAY.to_owned();
+        world.ledger("mail").push(Entry::Command(told));
+    });
+    assert_eq!(rule, Rule::Notice);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use makegood::saga::{SagaId, Status, Time};
 use makegood::store::{
     Change, Counts, DeadLetter, DefinitionRow, Filter, JournalRow, OutboxKey, OutboxRow, Published,
-    Store, StoreError, Stored, Written,
+    ScanRow, ShipmentRow, Store, StoreError, Stored, Written,
 };
 
 /// A store that knows only what an auditor asks.
@@ -92,6 +92,12 @@ impl Store for ReadOnly {
         never()
     }
     async fn find(&self, _: &str, _: Option<&str>) -> Result<Vec<Stored>, StoreError> {
+        never()
+    }
+    async fn shipment(&self, _: &str, _: &str, _: &str) -> Result<Option<ShipmentRow>, StoreError> {
+        never()
+    }
+    async fn scans(&self, _: SagaId) -> Result<Vec<ScanRow>, StoreError> {
         never()
     }
     async fn latest_time(&self) -> Result<Option<Time>, StoreError> {

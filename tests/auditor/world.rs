@@ -10,7 +10,7 @@ use makegood::fixture::ledger::{
 };
 use makegood::saga::{
     Backoff, CommandId, Compensation, Definition, Direction, Draft, Effect, EventId, FactSeen,
-    Input, Millis, Outcome, Reply, Saga, SagaId, Time, Verdict, Work, decide,
+    Input, Millis, Notice, OrderState, Outcome, Reply, Saga, SagaId, Time, Verdict, Work, decide,
 };
 use makegood::store::{DeadLetter, JournalRow, OrderRow, Stored};
 use uuid::Uuid;
@@ -48,7 +48,7 @@ pub struct World {
 
 impl World {
     pub fn new() -> World {
-        let names = ["inventory", "wms", "tms", "loan", "courier-scans", "shop-orders"];
+        let names = ["inventory", "wms", "tms", "loan", "mail", "courier-scans", "shop-orders"];
         let mut world = World {
             definition: Arc::new(definition()),
             store: ReadOnly::default(),
@@ -89,6 +89,9 @@ impl World {
                 waiting.push_front(Input::Clock); // until somebody is told
             }
             for effect in &transition.effects {
+                if let Effect::Notify { notice } = *effect {
+                    self.notify(order_id, id, notice);
+                }
                 let Effect::Send { step, direction, generation, .. } = *effect else { continue };
                 let unknown = answering == Answering::AllButTheFirst;
                 if !unknown || direction == Direction::Compensate {
@@ -105,6 +108,33 @@ impl World {
         let due = saga.next_clock();
         let order = Arc::new(order_row(order_id, &saga));
         self.store.sagas.push((Stored { saga, version, due, order }, journal));
+    }
+
+    /// Somebody tells the customer, and writes it down.
+    fn notify(&mut self, order_id: &str, saga: SagaId, notice: usize) {
+        let notice = &self.definition.notices()[notice];
+        let entry = CommandEntry {
+            seq: 0,
+            at_ms: self.now.0,
+            command: notice.command.clone(),
+            command_id: CommandId::of_notice(saga, notice).0,
+            saga_id: saga.0,
+            order_id: order_id.to_owned(),
+            tenant_id: "acme".to_owned(),
+            step: format!("notice.{}", notice.on.as_str()),
+            direction: Way::Forward,
+            generation: 1,
+            attempt: 1,
+            payload_hash: 1,
+            compensates: None,
+            outcome: Said::Success,
+            code: None,
+            repeated: false,
+            applied: true,
+            effect: None,
+            data: None,
+        };
+        self.ledger("mail").push(Entry::Command(entry));
     }
 
     /// A participant takes a command, writes it down, and answers.
@@ -332,10 +362,13 @@ fn definition() -> Definition {
         pivot: false,
         deadline: Some(Millis::DAY),
         needs: None,
+        reaches: None,
+        shipment: None,
     };
     let facts = |kinds: &[&str]| Work::Facts {
         completes_on: kinds.iter().map(|kind| (*kind).to_owned()).collect(),
         fails_on: None,
+        attempts: 1,
     };
     let mut drafts = vec![
         step("financed", &[], Work::Obligation),
@@ -352,6 +385,14 @@ fn definition() -> Definition {
     drafts[2].compensation = Some((undo("wms", "wms.cancel-pick"), None));
     drafts[3].compensation = Some((undo("tms", "tms.cancel-shipment"), None));
     drafts[4].pivot = true;
+    drafts[1].reaches = Some(OrderState::Confirmed);
+    let notice = |on: OrderState| Notice {
+        on,
+        participant: "mail".to_owned(),
+        command: format!("mail.{}", on.as_str()),
+        needs: None,
+    };
+    let notices = vec![notice(OrderState::Confirmed), notice(OrderState::Completed)];
     let (starts_on, cancels_on) = ("order.created".into(), Some("order.cancel-requested".into()));
-    Definition::new("order-fulfilment".into(), 1, starts_on, cancels_on, drafts).unwrap()
+    Definition::new("order-fulfilment".into(), 1, starts_on, cancels_on, drafts, notices).unwrap()
 }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use makegood::saga::{SagaId, Time};
 use makegood::store::{
     Change, Counts, DeadLetter, DefinitionRow, Filter, JournalRow, OutboxKey, OutboxRow, Published,
-    Store, StoreError, Stored, Written,
+    ScanRow, ShipmentRow, Store, StoreError, Stored, Written,
 };
 
 /// How often others get their turn while a commit is on its way.
@@ -144,6 +144,17 @@ impl Store for Forgetful {
     }
     async fn find(&self, order_id: &str, tenant: Option<&str>) -> Result<Vec<Stored>, StoreError> {
         self.store.find(order_id, tenant).await
+    }
+    async fn shipment(
+        &self,
+        tenant: &str,
+        courier: &str,
+        shipment_id: &str,
+    ) -> Result<Option<ShipmentRow>, StoreError> {
+        self.store.shipment(tenant, courier, shipment_id).await
+    }
+    async fn scans(&self, saga: SagaId) -> Result<Vec<ScanRow>, StoreError> {
+        self.store.scans(saga).await
     }
     async fn list(
         &self,

@@ -121,8 +121,8 @@ async fn all_is_good(store: &dyn Store, ledgers: &Path, now: Time) -> AuditRepor
     let report = auditor::audit(store, &definition, ledgers, options).await;
     let report = report.expect("the evidence can be read");
     assert!(report.is_clean(), "{report}");
-    // Four commands for a parcel, six for a holiday.
-    assert_eq!(report.applied, (4 + 6) * ORDERS as u64 / 2);
+    // Four commands for a parcel and two notices, six commands for a holiday.
+    assert_eq!(report.applied, (4 + 2 + 6) * ORDERS as u64 / 2);
     assert_eq!(report.dead_letters, 0);
     report
 }

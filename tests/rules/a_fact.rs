@@ -137,6 +137,50 @@ fn that_fails_a_step_past_the_pivot_raises_attention() {
         .sends(&["bill"]);
 }
 
+/// That fails a step counts only when it was seen as often as the definition grants attempts,
+/// each time by another event; what succeeds before that is done, and nobody was called.
+#[test]
+fn that_fails_a_step_waits_for_the_attempts_after_it() {
+    let patient = load(&parcel_text().replace("\"parcel.lost\"", "\"parcel.lost\"\nattempts = 3"));
+    let event = EventId::of("courier", "first");
+    let first = || Input::Fact(FactSeen { kind: "parcel.lost".into(), event });
+    let tried_twice = || {
+        Run::start(&patient)
+            .succeed(&["insure", "reserve", "pick"])
+            .fact("parcel.scanned")
+            .input(first())
+            .verdict(Verdict::Applied)
+            .input(first())
+            .ignored(Ignored::Duplicate)
+            .fact("parcel.lost")
+            .phase("arrive", "awaiting")
+            .calm()
+            .input(first())
+            .ignored(Ignored::Duplicate)
+    };
+    tried_twice().fact("parcel.delivered").sends(&["bill"]).calm();
+    tried_twice()
+        .fact("parcel.lost")
+        .attention(&[("arrive", AttentionCode::FailedPastPivot)])
+        .fact("parcel.lost")
+        .ignored(Ignored::Duplicate)
+        .fact("parcel.delivered")
+        .sends(&["bill"]);
+}
+
+/// Attempts that were seen before the step began count as well.
+#[test]
+fn that_fails_a_step_counts_also_from_before_it_began() {
+    let patient = load(&parcel_text().replace("\"parcel.lost\"", "\"parcel.lost\"\nattempts = 2"));
+    Run::start(&patient)
+        .succeed(&["insure", "reserve", "pick"])
+        .fact("parcel.lost")
+        .fact("parcel.lost")
+        .calm()
+        .fact("parcel.scanned")
+        .attention(&[("arrive", AttentionCode::FailedPastPivot)]);
+}
+
 /// Repeated, or of no interest.
 #[test]
 fn repeated_or_irrelevant_changes_nothing() {

@@ -18,7 +18,7 @@ fn success_sends_what_became_ready() {
         .sends(&["bill"])
         .reply("bill", SUCCESS)
         .is(Status::Completed)
-        .says(Announcement::Completed)
+        .says(Announcement::Reached(OrderState::Completed))
         .calm();
 }
 
@@ -33,7 +33,7 @@ fn rejected_before_the_pivot_compensates() {
         .is(Status::Compensating)
         .undone(&["paid", "reserve", "insure"])
         .is(Status::Compensated)
-        .says(Announcement::Cancelled)
+        .says(Announcement::Reached(OrderState::Cancelled))
         .calm();
 }
 

@@ -13,6 +13,7 @@ mod a_deadline;
 mod a_fact;
 mod a_failing_compensation;
 mod a_late_success;
+mod a_milestone;
 mod a_refused_compensation;
 mod a_reply;
 mod no_reply;
@@ -22,8 +23,8 @@ mod what_does_not_belong;
 use makegood::catalog;
 use makegood::saga::{
     Announcement, Attention, AttentionCode, CancelState, Cause, CommandId, Definition, Direction,
-    Effect, EventId, FactSeen, Ignored, Input, Millis, Origin, Outcome, ProbeState, Refusal, Reply,
-    Saga, SagaId, Status, Time, Verdict, WhyRefused, decide,
+    Effect, EventId, FactSeen, Ignored, Input, Millis, OrderState, Origin, Outcome, ProbeState,
+    Refusal, Reply, Saga, SagaId, Status, Time, Verdict, WhyRefused, decide,
 };
 
 const ORDER: &str = r#"
@@ -87,6 +88,10 @@ fn order() -> Definition {
 
 /// The pivot is a scan of the parcel, and a later step waits for its delivery.
 fn parcel() -> Definition {
+    load(&parcel_text())
+}
+
+fn parcel_text() -> String {
     let scan =
         "await = [\"parcel.scanned\", \"parcel.delivered\"]\npivot = true\ndeadline = \"14d\"\n";
     let from = ORDER.find("participant = \"courier\"").unwrap();
@@ -94,7 +99,23 @@ fn parcel() -> Definition {
     let arrive = "[[step]]\nname = \"arrive\"\nafter = [\"ship\"]\nawait = [\"parcel.delivered\"]\n\
                   fails_on = \"parcel.lost\"\ndeadline = \"45d\"\n";
     let text = format!("{}{scan}{arrive}{}", &ORDER[..from], &ORDER[to..]);
-    load(&text.replace("after = [\"ship\", \"insure\"]", "after = [\"arrive\", \"insure\"]"))
+    text.replace("after = [\"ship\", \"insure\"]", "after = [\"arrive\", \"insure\"]")
+}
+
+/// Everybody is told when stock and insurance are there, and when the goods are picked; the
+/// customer is told of the first, and of the end.
+fn told() -> Definition {
+    let reaches = |text: String, step: &str, state: &str| {
+        let name = format!("name = \"{step}\"\n");
+        text.replace(&name, &format!("{name}reaches = \"{state}\"\n"))
+    };
+    let text = reaches(ORDER.to_owned(), "reserve", "confirmed");
+    let text = reaches(text, "insure", "confirmed");
+    let text = reaches(text, "pick", "fulfilling");
+    let notice = |on: &str| {
+        format!("[[notice]]\non = \"{on}\"\nparticipant = \"mail\"\ncommand = \"mail.{on}\"\n")
+    };
+    load(&[text, notice("confirmed"), notice("completed"), notice("cancelled")].concat())
 }
 
 /// Every participant can be asked what became of a command.
@@ -216,6 +237,18 @@ impl<'a> Run<'a> {
 
     fn says(self, announcement: Announcement) -> Self {
         assert!(self.effects.contains(&Effect::Announce(announcement)), "{:?}", self.effects);
+        self
+    }
+
+    /// What the last input told others of the order, notices among it.
+    fn tells(self, expected: &[&str]) -> Self {
+        let told = |effect: &Effect| match effect {
+            Effect::Announce(Announcement::Reached(state)) => Some(state.as_str()),
+            Effect::Notify { notice } => Some(&*self.definition.notices()[*notice].command),
+            _ => None,
+        };
+        let found: Vec<&str> = self.effects.iter().filter_map(told).collect();
+        assert_eq!(found, expected, "told");
         self
     }
 

@@ -77,6 +77,8 @@ pub async fn a_change_without_transitions_only_takes_letters_away(place: Place) 
         due: before.due,
         outbox: Vec::new(),
         revived: vec![letter(1, "1").id],
+        shipments: Vec::new(),
+        scans: Vec::new(),
         audit: None,
     };
     assert_eq!(store.commit(&[taken(before.version + 1)]).await.unwrap(), [Written::LostRace]);

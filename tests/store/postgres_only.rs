@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use makegood::saga::Status;
 use makegood::store::postgres::{PostgresOptions, PostgresStore};
-use makegood::store::{Change, Store, StoreError, Written};
+use makegood::store::{Change, OrderRow, Store, StoreError, Written};
 use sqlx::{Connection, Executor};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -58,6 +59,33 @@ pub async fn an_outbox_that_was_empty_when_last_counted_is_still_read_by_key(pla
         }
     };
     tokio::time::timeout(BITES_WITHIN, by_key).await.expect("a lookup for each row");
+}
+
+/// A worker that wrote an order has it at hand; one that did not, and one whose saga has ended,
+/// asks for it. All of them see the same.
+pub async fn an_order_at_hand_is_the_one_that_is_stored(place: Place) {
+    let (ours, others) = (place.store().await, place.store().await);
+    let sagas = write_starts(&*ours, &["1", "2"]).await;
+    let same = async || {
+        let (mut ours, mut theirs) =
+            (ours.load(&sagas).await.unwrap(), others.load(&sagas).await.unwrap());
+        ours.sort_unstable_by_key(|stored| stored.saga.id);
+        theirs.sort_unstable_by_key(|stored| stored.saga.id);
+        assert_eq!(ours, theirs);
+        theirs
+    };
+    let stored = same().await;
+    assert!(stored.iter().any(|stored| stored.order == order(TENANT, "2")));
+    let mut end = step(&stored[0]);
+    end.saga.status = Status::Completed;
+    assert_eq!(ours.commit(&[end]).await.unwrap(), [Written::Committed]);
+    same().await;
+    // Somebody else's order under this id would not be taken for ours: it never was stored.
+    let mut lost = start("1");
+    lost.order =
+        Some(Arc::new(OrderRow { payload: b"{}".to_vec(), ..(*order(TENANT, "1")).clone() }));
+    assert_eq!(ours.commit(&[lost]).await.unwrap(), [Written::LostRace]);
+    same().await;
 }
 
 pub async fn a_database_that_is_away_is_unavailable(_place: Place) {

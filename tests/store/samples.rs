@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use makegood::saga::{
-    Attention, AttentionCode, CancelState, CommandId, Direction, Effect, Input, Origin, Outcome,
-    Phase, Reply, Saga, SagaId, Status, StepState, Time, Wait,
+    Attention, AttentionCode, CancelState, CommandId, Direction, Effect, Input, OrderState, Origin,
+    Outcome, Phase, Reply, Saga, SagaId, Status, StepState, Time, Wait,
 };
 use makegood::store::{
     AuditRow, Change, DeadLetter, JournalRow, OrderRow, OutboxKey, OutboxRow, Store, Stored,
@@ -48,6 +48,7 @@ pub fn start_of(order: Arc<OrderRow>) -> Change {
     let saga = Saga {
         id: order.saga,
         status: Status::Running,
+        reached: OrderState::Pending,
         cause: None,
         cancel: CancelState::None,
         steps: vec![sent, StepState::idle()],
@@ -66,6 +67,8 @@ pub fn start_of(order: Arc<OrderRow>) -> Change {
         journal: vec![journal],
         due: Some(later(10)),
         revived: Vec::new(),
+        shipments: Vec::new(),
+        scans: Vec::new(),
         audit: None,
     }
 }
@@ -95,6 +98,8 @@ pub fn step(stored: &Stored) -> Change {
         journal: vec![journal],
         due: stored.due,
         revived: Vec::new(),
+        shipments: Vec::new(),
+        scans: Vec::new(),
         audit: None,
     }
 }

@@ -4,8 +4,8 @@
 use std::collections::HashSet;
 
 use makegood::saga::{
-    Cause, Definition, Direction, Effect, FactSeen, Input, Millis, Phase, Saga, Status, StepSet,
-    Time, Transition, Verdict, Work, decide,
+    Announcement, Cause, Definition, Direction, Effect, FactSeen, Input, Millis, OrderState, Phase,
+    Saga, Status, StepSet, Time, Transition, Verdict, Work, decide,
 };
 
 /// A clock that is looked at later than this shows that nobody looked.
@@ -21,6 +21,8 @@ pub struct Watch<'a> {
     /// The facts that a waiting step may believe: each came when it could be true of the runs
     /// that now stand of the commands before the step.
     believable: HashSet<(usize, String)>,
+    /// The states of the order that were announced, and the notices that went with them.
+    told: Vec<OrderState>,
     journal: Vec<(Input, Time)>,
     first: Saga,
 }
@@ -32,6 +34,7 @@ impl<'a> Watch<'a> {
             sent: HashSet::new(),
             undone: HashSet::new(),
             believable: HashSet::new(),
+            told: Vec::new(),
             journal: Vec::new(),
             first: first.clone(),
         }
@@ -57,6 +60,7 @@ impl<'a> Watch<'a> {
             .and_then(|()| self.facts_are_believed_in_time(before, after))
             .and_then(|()| self.nobody_is_given_up_unseen(before, input, now, after))
             .and_then(|()| self.ends_are_earned(before, after))
+            .and_then(|()| self.states_are_told_once(transition))
             .and_then(|()| self.never_silently_stuck(after));
         outcome.map_err(|rule| {
             format!(
@@ -239,6 +243,48 @@ impl<'a> Watch<'a> {
             ),
             _ => Ok(()),
         }
+    }
+
+    /// Everybody hears of each state of the order once, in their order, and only when it is true;
+    /// its notices go with it.
+    fn states_are_told_once(&mut self, made: &Transition) -> Result<(), String> {
+        let saga = &made.saga;
+        let mut owed: Vec<usize> = Vec::new();
+        for effect in &made.effects {
+            match effect {
+                Effect::Announce(Announcement::Reached(state)) => {
+                    let rises = self.told.last().is_none_or(|last| last < state);
+                    rule(rises, "a state of the order is told once, and none before it after it")?;
+                    self.told.push(*state);
+                    let steps = self.definition.steps().iter().zip(&saga.steps);
+                    let mut reaching = steps.filter(|(step, _)| step.reaches == Some(*state));
+                    let is_true = match state {
+                        OrderState::Pending => false,
+                        OrderState::Completed => saga.status == Status::Completed,
+                        OrderState::Cancelled => saga.status == Status::Compensated,
+                        _ => reaching.all(|(_, is)| is.phase == Phase::Done),
+                    };
+                    rule(is_true, "what is told of the order is true")?;
+                    let notices = self.definition.notices().iter().enumerate();
+                    owed.extend(notices.filter(|(_, n)| n.on == *state).map(|(index, _)| index));
+                }
+                Effect::Notify { notice } => {
+                    let due = owed.iter().position(|index| index == notice);
+                    rule(due.is_some(), "a notice goes with its state")?;
+                    due.map(|due| owed.remove(due));
+                }
+                _ => {}
+            }
+        }
+        rule(owed.is_empty(), "no notice is forgotten")?;
+        let last = self.told.last().copied().unwrap_or(OrderState::Pending);
+        rule(saga.reached == last, "the saga knows what was told of its order")?;
+        let end = match saga.status {
+            Status::Completed => Some(OrderState::Completed),
+            Status::Compensated => Some(OrderState::Cancelled),
+            _ => None,
+        };
+        rule(end.is_none_or(|end| end == last), "the end is told")
     }
 
     fn never_silently_stuck(&self, saga: &Saga) -> Result<(), String> {

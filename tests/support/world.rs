@@ -113,7 +113,7 @@ impl<'a> World<'a> {
                 Effect::Probe { step, generation } => {
                     self.wire.push(Message::Probe { step, generation });
                 }
-                Effect::Announce(_) | Effect::LateSuccess { .. } => {}
+                Effect::Announce(_) | Effect::Notify { .. } | Effect::LateSuccess { .. } => {}
             }
         }
         self.saga = made.saga;

@@ -210,6 +210,8 @@ fn change(
         saga: transition.saga,
         outbox: postings.iter().map(|posting| posting.row()).collect(),
         revived: Vec::new(),
+        shipments: Vec::new(),
+        scans: Vec::new(),
         audit: None,
     };
     (change, rows)

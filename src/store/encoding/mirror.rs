@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use crate::saga::{
     Announcement, Attention, AttentionCode, CancelState, Cause, CommandId, Direction, Effect,
-    EventId, Fact, FactSeen, Forward, Input, Origin, Outcome, Phase, ProbeState, Reply, Saga,
-    SagaId, Status, StepState, Time, Wait, WhyRefused,
+    EventId, Fact, FactSeen, Forward, Input, OrderState, Origin, Outcome, Phase, ProbeState, Reply,
+    Saga, SagaId, Status, StepState, Time, Wait, WhyRefused,
 };
 
 /// A module for `#[serde(with)]` on a collection of something that has a mirror.
@@ -82,6 +82,8 @@ pub(super) struct SagaMirror {
     id: SagaId,
     #[serde(with = "StatusMirror")]
     status: Status,
+    #[serde(with = "OrderStateMirror")]
+    reached: OrderState,
     #[serde(with = "maybe_cause")]
     cause: Option<Cause>,
     #[serde(with = "CancelStateMirror")]
@@ -123,6 +125,16 @@ pub(super) enum StatusMirror {
     Compensating,
     Completed,
     Compensated,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "OrderState")]
+pub(super) enum OrderStateMirror {
+    Pending,
+    Confirmed,
+    Fulfilling,
+    Completed,
+    Cancelled,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -318,6 +330,9 @@ pub(super) enum EffectMirror {
         generation: u16,
     },
     Announce(#[serde(with = "AnnouncementMirror")] Announcement),
+    Notify {
+        notice: usize,
+    },
     LateSuccess {
         step: usize,
     },
@@ -333,8 +348,7 @@ pub(super) enum DirectionMirror {
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Announcement")]
 pub(super) enum AnnouncementMirror {
-    Completed,
-    Cancelled,
+    Reached(#[serde(with = "OrderStateMirror")] OrderState),
     CancelRefused {
         #[serde(with = "WhyRefusedMirror")]
         why: WhyRefused,

@@ -10,8 +10,8 @@ use super::mirror::no_id;
 use super::*;
 use crate::saga::{
     Announcement, Attention, AttentionCode, CancelState, Cause, CommandId, Direction, EventId,
-    Fact, FactSeen, Forward, Origin, Outcome, Phase, ProbeState, Reply, StepState, Time, Wait,
-    WhyRefused,
+    Fact, FactSeen, Forward, OrderState, Origin, Outcome, Phase, ProbeState, Reply, StepState,
+    Time, Wait, WhyRefused,
 };
 
 proptest! {
@@ -75,6 +75,7 @@ fn a_running_saga_of_seven_steps_is_small() {
     let saga = Saga {
         id: no_id(),
         status: Status::Running,
+        reached: OrderState::Confirmed,
         cause: None,
         cancel: CancelState::None,
         steps: vec![
@@ -103,6 +104,10 @@ fn every_status_has_a_number_of_its_own() {
     assert!(status_from_number(99).is_err());
 }
 
+fn order_state() -> impl Strategy<Value = OrderState> {
+    select(OrderState::ALL.to_vec())
+}
+
 fn saga() -> impl Strategy<Value = Saga> {
     let cause = prop_oneof![
         Just(Cause::Cancel),
@@ -124,16 +129,23 @@ fn saga() -> impl Strategy<Value = Saga> {
     let origin = select(vec![Origin::Clock, Origin::Decision]);
     let attention = (option::of(any::<usize>()), code(), time(), origin)
         .prop_map(|(step, code, since, origin)| Attention { step, code, since, origin });
-    let head = (uuid(), select(Status::ALL.to_vec()), option::of(cause), cancel);
+    let standing = (select(Status::ALL.to_vec()), order_state());
+    let head = (uuid(), standing, option::of(cause), cancel);
     let lists = (
         prop::collection::vec(step_state(), 0..8),
         prop::collection::vec(fact, 0..3),
         prop::collection::vec(attention, 0..3),
     );
     (head, lists, time(), option::of(time())).prop_map(
-        |((id, status, cause, cancel), (steps, facts, attention), started_at, ended_at)| Saga {
+        |(
+            (id, (status, reached), cause, cancel),
+            (steps, facts, attention),
+            started_at,
+            ended_at,
+        )| Saga {
             id: SagaId(id),
             status,
+            reached,
             cause,
             cancel,
             steps,
@@ -226,8 +238,8 @@ fn effect() -> impl Strategy<Value = Effect> {
         ),
         (any::<usize>(), any::<u16>())
             .prop_map(|(step, generation)| Effect::Probe { step, generation }),
-        Just(Effect::Announce(Announcement::Completed)),
-        Just(Effect::Announce(Announcement::Cancelled)),
+        order_state().prop_map(|state| Effect::Announce(Announcement::Reached(state))),
+        any::<usize>().prop_map(|notice| Effect::Notify { notice }),
         why.prop_map(|why| Effect::Announce(Announcement::CancelRefused { why })),
         about().prop_map(|(step, code)| Effect::Announce(Announcement::AttentionRaised {
             step,

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::connection::Connections;
 use super::error::lost_to_another;
+use super::shipments::{Scans, Shipments};
 use crate::saga::SagaId;
 use crate::store::rows::{signed, small};
 use crate::store::{Change, OrderRow, StoreError, Written, encoding};
@@ -73,6 +74,23 @@ WITH change AS (
         AS a (saga_id, id, version, at, actor, verb, reason)
     JOIN won USING (saga_id)
     ON CONFLICT DO NOTHING
+), shipped AS (
+    INSERT INTO shipment (tenant, courier, shipment_id, saga_id, order_id)
+    SELECT p.*
+    FROM UNNEST($35::text[], $36::text[], $37::text[], $38::uuid[], $39::text[])
+        AS p (tenant, courier, shipment_id, saga_id, order_id)
+    JOIN won USING (saga_id)
+    ON CONFLICT DO NOTHING
+), scanned AS (
+    INSERT INTO scan (saga_id, courier, id, shipment_id, status, happened_at, latitude, longitude,
+                      received_at)
+    SELECT n.*
+    FROM UNNEST($40::uuid[], $41::text[], $42::text[], $43::text[], $44::text[], $45::bigint[],
+                $46::float8[], $47::float8[], $48::bigint[])
+        AS n (saga_id, courier, id, shipment_id, status, happened_at, latitude, longitude,
+              received_at)
+    JOIN won USING (saga_id)
+    ON CONFLICT DO NOTHING
 )
 SELECT coalesce(array_agg(saga_id), '{}') FROM won";
 
@@ -107,6 +125,8 @@ struct Columns<'a> {
     outbox: Outbox<'a>,
     revived: Revived,
     audit: Audit<'a>,
+    shipments: Shipments<'a>,
+    scans: Scans<'a>,
 }
 
 #[derive(Default)]
@@ -209,6 +229,8 @@ impl<'a> Columns<'a> {
             self.revived.saga.push(id);
             self.revived.letter.push(*letter);
         }
+        change.shipments.iter().for_each(|row| self.shipments.add(row));
+        change.scans.iter().for_each(|row| self.scans.add(row));
         if let Some(row) = &change.audit {
             self.audit.saga.push(id);
             self.audit.id.push(row.id);
@@ -236,7 +258,7 @@ impl<'a> Columns<'a> {
 
     /// Returns the sagas that were written.
     async fn send(&self, connections: &Connections) -> Result<HashSet<Uuid>, StoreError> {
-        let Columns { sagas, orders, journal, outbox, revived, audit } = self;
+        let Columns { sagas, orders, journal, outbox, revived, audit, shipments, scans } = self;
         let query = sqlx::query_as::<_, (Vec<Uuid>,)>(COMMIT)
             .bind(&sagas.id)
             .bind(&sagas.from_version)
@@ -271,7 +293,21 @@ impl<'a> Columns<'a> {
             .bind(&audit.at)
             .bind(&audit.actor)
             .bind(&audit.verb)
-            .bind(&audit.reason);
+            .bind(&audit.reason)
+            .bind(&shipments.tenant)
+            .bind(&shipments.courier)
+            .bind(&shipments.shipment_id)
+            .bind(&shipments.saga)
+            .bind(&shipments.order_id)
+            .bind(&scans.saga)
+            .bind(&scans.courier)
+            .bind(&scans.id)
+            .bind(&scans.shipment_id)
+            .bind(&scans.status)
+            .bind(&scans.happened_at)
+            .bind(&scans.latitude)
+            .bind(&scans.longitude)
+            .bind(&scans.received_at);
         let rows = connections.rows(DURING, query).await?;
         Ok(rows.into_iter().flat_map(|(won,)| won).collect())
     }

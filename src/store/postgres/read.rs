@@ -1,7 +1,5 @@
 //! Questions: sagas, journals, definitions, counts.
 
-use uuid::Uuid;
-
 use super::connection::Connections;
 use crate::saga::{SagaId, Time};
 use crate::store::rows::{
@@ -31,18 +29,6 @@ pub(super) async fn now(connections: &Connections) -> Result<Time, StoreError> {
         [(now,)] => Ok(Time(now)),
         _ => Err(StoreError::Unreadable { what: "the time" }),
     }
-}
-
-pub(super) async fn load(
-    connections: &Connections,
-    ids: &[SagaId],
-) -> Result<Vec<Stored>, StoreError> {
-    if ids.is_empty() {
-        return Ok(Vec::new());
-    }
-    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
-    let query = sqlx::query_as::<_, StoredColumns>(select_stored!("WHERE s.saga_id = ANY($1)"));
-    rows::all(connections.rows("loading sagas", query.bind(ids)).await?)
 }
 
 pub(super) async fn find(

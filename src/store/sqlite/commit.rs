@@ -4,6 +4,7 @@ use rusqlite::{Transaction, params};
 
 use super::connection::{execute, fetch};
 use super::error::Failure;
+use super::shipments::{write_scan, write_shipment};
 use crate::store::rows::{signed, small};
 use crate::store::{Change, DefinitionRow, OrderRow, Published, StoreError, Written, encoding};
 
@@ -54,6 +55,12 @@ fn write(transaction: &Transaction<'_>, change: &Change) -> Result<Written, Fail
     }
     for letter in &change.revived {
         execute(transaction, "DELETE FROM dead_letter WHERE id = ?1", [letter])?;
+    }
+    for row in &change.shipments {
+        write_shipment(transaction, row)?;
+    }
+    for row in &change.scans {
+        write_scan(transaction, row)?;
     }
     if let Some(row) = &change.audit {
         execute(

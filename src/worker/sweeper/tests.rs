@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::broker::PublishError;
 use crate::clock::{SimulatedClock, SystemClock};
-use crate::saga::{CancelState, Input, Saga, SagaId, Status};
+use crate::saga::{CancelState, Input, OrderState, Saga, SagaId, Status};
 use crate::store::sqlite::{Durability, SqliteStore};
 use crate::store::{Change, JournalRow, OrderRow};
 use crate::worker::backlog::{Queue, backlog};
@@ -59,6 +59,7 @@ impl World {
             saga: Saga {
                 id: saga,
                 status: Status::Running,
+                reached: OrderState::Pending,
                 cause: None,
                 cancel: CancelState::None,
                 steps: Vec::new(),
@@ -73,6 +74,8 @@ impl World {
             due: None,
             outbox: vec![OutboxRow { key, channel, message, claimed_until }],
             revived: Vec::new(),
+            shipments: Vec::new(),
+            scans: Vec::new(),
             audit: None,
         };
         self.store.commit(&[change]).await.unwrap();
