@@ -21,6 +21,11 @@ fn orders_are_taken_or_have_a_reason() {
 }
 
 #[test]
+fn signatures_are_believed_or_have_a_reason() {
+    replay("signature", targets::signature);
+}
+
+#[test]
 fn definitions_are_good_or_have_a_reason() {
     replay("definition", targets::definition);
 }

@@ -36,7 +36,7 @@ const MAX_ACCOUNTS: usize = 1_000;
 const MAX_KEYS: usize = 2;
 /// How many accounts are tried for a request that names none. Each costs a hash of the body,
 /// before anything is known of who sent it.
-const MAX_TRIED: usize = 32;
+pub const MAX_TRIED: usize = 8;
 /// How a shop and a courier are written, for errors.
 const SHOP: &str = "[[shop]] tenant = \"…\", secrets = [\"whsec_…\"]";
 const COURIER: &str = "[[courier]] name = \"…\", tenant = \"…\", secrets = [\"whsec_…\"]";

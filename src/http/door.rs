@@ -16,7 +16,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
-use super::accounts::{Account, Accounts, Role};
+use super::accounts::{Account, Accounts, MAX_TRIED, Role};
 use super::problem::{Kind, Problem};
 use super::signature::Claim;
 use super::{orders, shipments};
@@ -29,6 +29,8 @@ use crate::worker::{Call, DATABASE, Entrance, Settled, Shutdown, Unanswered};
 
 /// Which account signed, where the sender says so.
 pub const ACCOUNT: &str = "makegood-account";
+/// What is signed.
+const WHAT: &str = "webhook-id.webhook-timestamp.body, byte for byte";
 /// Questions to the database at the same time: the lanes need its connections more.
 const LOOKUPS: usize = 2;
 /// How much of a body that is too large is read all the same, in bytes. Who sends it hears the
@@ -149,9 +151,10 @@ impl Doors {
         }
         let body = self.read(body, deadline).await?;
         let account = self.accounts.signer(role, name, &claim, &body).ok_or_else(|| {
-            let detail = "none of the keys of such an account fits what was signed: \
-                          webhook-id.webhook-timestamp.body, byte for byte";
-            Kind::BadSignature.because(detail)
+            Kind::BadSignature.because(format!(
+                "no key of such an account fits what was signed, {WHAT}; where there are more \
+                 than {MAX_TRIED} accounts, {ACCOUNT} must name the one that signed"
+            ))
         })?;
         Ok(Signed { account, id: claim.id, body, headers: head.headers, deadline })
     }

@@ -27,8 +27,8 @@ use tokio::net::TcpListener;
 pub use accounts::{Accounts, AccountsError};
 pub use door::{ACCOUNT, Bounds, Doors};
 pub use listener::{Certificate, CertificateError, serve_doors};
-pub use problem::Kind as ProblemKind;
-pub use signature::{ID, Key, SIGNATURE, TIMESTAMP};
+pub use problem::{Kind as ProblemKind, Problem};
+pub use signature::{Claim, ID, Key, SIGNATURE, TIMESTAMP};
 
 use crate::telemetry::Telemetry;
 use crate::worker::Shutdown;

@@ -165,6 +165,11 @@ impl From<Kind> for Problem {
 }
 
 impl Problem {
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// Adds a member of its own, such as the field that is wrong.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Problem {

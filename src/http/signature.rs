@@ -75,7 +75,8 @@ impl Key {
 #[derive(Debug)]
 pub struct Claim {
     pub id: String,
-    timestamp: i64,
+    /// When it was signed, in seconds since 1970.
+    pub timestamp: i64,
     signatures: Vec<Vec<u8>>,
 }
 

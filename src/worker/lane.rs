@@ -228,6 +228,7 @@ impl Lane {
     async fn settle(&self, groups: Vec<Group>, round: Round, turns: &mut Turns) {
         let Round { stored, decided, mut outcomes } = round;
         let now = self.clock.now();
+        let catalog = self.definitions.current();
         let mut letters = Vec::new();
         let mut finished = Vec::new();
         let mut reschedules = Vec::new();
@@ -262,7 +263,6 @@ impl Lane {
                 decided.refused = group.refuse_all(reason, error);
             }
             let change = outcome.as_ref().map(|(_, change)| change);
-            let catalog = self.definitions.current();
             entrance::tell(&group, &decided, stored.get(&group.saga), change, &catalog);
             decided.ignored.iter().for_each(|why: &Ignored| self.telemetry.ignored(why.as_str()));
             reschedules.extend(decided.reschedule);

@@ -4,11 +4,17 @@
 
 use std::collections::BTreeMap;
 
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 use makegood::broker::{DEFAULT_MAX_MESSAGE_BYTES, envelope};
 use makegood::catalog;
+use makegood::http::{Claim, Key, ProblemKind};
 use makegood::order::Order;
+use makegood::saga::Time;
 
+/// The key with which the corpus is signed, and the time at which it comes in.
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const SIGNED: Time = Time(1_614_265_330_000);
 /// The reason codes of messages that cannot be read.
 const UNREADABLE: [&str; 3] = ["unparseable", "oversized", "wrong-schema"];
 /// The reason codes of orders that are refused.
@@ -79,6 +85,30 @@ pub fn order(input: &[u8]) -> Result<(), &'static str> {
             Err(refused.reason)
         }
     }
+}
+
+/// A signed request, written as a message is: whoever signed exactly these bytes at about this
+/// time is believed, and nobody else is.
+///
+/// # Errors
+/// The problem that it is told, without its path.
+pub fn signature(input: &[u8]) -> Result<(), &'static str> {
+    let (headers, body) = message(input);
+    let header = |(name, value): (String, String)| {
+        Some((name.parse::<HeaderName>().ok()?, value.parse::<HeaderValue>().ok()?))
+    };
+    let headers: HeaderMap = headers.into_iter().filter_map(header).collect();
+    let key = Key::parse(SECRET).expect("a key");
+    let kind = |kind: ProblemKind| kind.as_str().trim_start_matches("/problems/");
+    let claim = Claim::read(&headers, SIGNED).map_err(|problem| kind(problem.kind()))?;
+    if !claim.is_by([&key], body) {
+        return Err(kind(ProblemKind::BadSignature));
+    }
+    let said = headers["webhook-signature"].to_str().expect("it was read");
+    let ours = key.sign(&claim.id, claim.timestamp, body);
+    assert!(said.split(' ').any(|signature| signature == ours), "{said} is believed");
+    assert!(!claim.is_by([&key], &[body, b" "].concat()));
+    Ok(())
 }
 
 /// A definition can be drawn, or is refused with problems that can be shown.

@@ -143,6 +143,7 @@ pub async fn nothing_acknowledged_is_missing_after_kills_in_mid_load() {
     push_all(door.address, &orders, &again).await;
     assert_eq!(*again.lock().expect("no panic"), *receipts.lock().expect("no panic"));
     door.push_by_command(&stage, ORDERS).await;
+    assert!(!worker.process.log().contains("whsec"), "a secret in the log");
     let _participants = stage.participants();
     stage.ends_well(0).await;
 }

@@ -9,10 +9,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::client::{Request, read};
-use crate::world::{ACME, JADLOG, MAX_BYTES, OTHER, World, order, order_with};
+use crate::world::{ACME, JADLOG, MAX_BYTES, OTHER, World, order, order_with, until};
 
 /// Much longer than the bound in that case, and shorter than what a server does by itself.
 const SOON: Duration = Duration::from_secs(10);
+
+/// A key that acme has not got yet.
+const FRESH: &str = "whsec_ZnJlc2hmcmVzaGZyZXNoZnJlc2hmcmVzaA==";
 
 impl World {
     /// Nobody has got anything past the doors.
@@ -78,6 +81,25 @@ async fn what_is_not_signed_as_it_stands_is_refused() {
     world.send(&at(-290)).await.is(201);
     world.send(&at(290)).await.is(200);
     world.send(&at(0).with("makegood-account", "acme")).await.is(200);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_is_replaced_without_a_restart() {
+    let world = World::new().await;
+    let signed = |key: &str| {
+        let request = Request::new("POST", "/v1/orders", order("o-1").to_string());
+        request.signed(key, "m-1", world.clock.seconds())
+    };
+    world.send(&signed(FRESH)).await.is_problem(401, "/problems/bad-signature");
+    let path = world.accounts();
+    let file = std::fs::read_to_string(&path).unwrap();
+    // One that is bad changes nothing.
+    std::fs::write(&path, file.replace(ACME, "whsec_")).unwrap();
+    world.send(&signed(ACME)).await.is(201);
+    std::fs::write(&path, file.replace(ACME, FRESH)).unwrap();
+    until(async || world.send(&signed(FRESH)).await.status == 200).await;
+    world.send(&signed(ACME)).await.is_problem(401, "/problems/bad-signature");
     world.stop().await;
 }
 

@@ -135,13 +135,16 @@ impl World {
         let mut bounds = Bounds { max_body_bytes: MAX_BYTES, timeout: IN_TIME, in_flight: 300 };
         change(&mut bounds);
         let clock = Arc::new(TestClock(AtomicI64::new(machine.now().0)));
+        let accounts = Arc::new(Accounts::open(&path).unwrap());
         let doors = Doors::new(
             entrance,
             (store.clone(), clock.clone(), telemetry.clone()),
-            Arc::new(Accounts::open(&path).unwrap()),
+            accounts.clone(),
             stop.clone(),
             bounds,
         );
+        let voice = telemetry.clone();
+        tokio::spawn(async move { accounts.keep_up(&voice).await }); // ends with the test
         let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let address = listener.local_addr().unwrap();
         let doors = tokio::spawn(serve_doors(listener, Arc::new(doors), certificate));
