@@ -21,6 +21,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::client::{ASK_TIMEOUT, Health, blocking, note};
 use super::consuming::{Handle, answer, look};
+use super::declaring::knows;
 use super::ledger::{Ledger, Record};
 use super::publishing::Publisher;
 use super::subscription::{Delivery, Fetched, Place, Rebalance, Subscription};
@@ -132,7 +133,7 @@ impl Poller {
                 () = of(&mut under.time_to_leave) => under.time_to_leave = None,
                 (records, answer) = of(&mut under.commit) => {
                     under.commit = None;
-                    self.committed(records, answer);
+                    self.committed(records, answer, &mut under);
                 }
                 answered = of(&mut under.asking) => {
                     under.asking = None;
@@ -167,6 +168,10 @@ impl Poller {
                 Rebalance::Revoked(places) => {
                     self.subscription.state().leaving(&places);
                     under.leaving = Some(places);
+                    // They also go when their topic is deleted. An offset of it that was written
+                    // down after that would be taken for one of the next topic of its name.
+                    under.is_missing = true;
+                    self.ask(under);
                     under.time_to_leave = Some(Box::pin(wait(LAST_OF_PARTITION)));
                 }
             }
@@ -174,7 +179,7 @@ impl Poller {
         let may_leave = under.leaving.as_ref().is_some_and(|places| {
             under.time_to_leave.is_none() || self.subscription.state().are_settled(places)
         });
-        if may_leave && under.commit.is_none() {
+        if may_leave && under.commit.is_none() && under.asking.is_none() {
             self.leave(under);
         }
         for (delivery, fetched) in self.subscription.advance() {
@@ -320,9 +325,13 @@ impl Poller {
         }))
     }
 
-    fn committed(&self, records: Vec<(Place, Record)>, answer: KafkaResult<()>) {
+    fn committed(&self, records: Vec<(Place, Record)>, answer: KafkaResult<()>, under: &mut Under) {
         let mut state = self.subscription.state();
         let Err(error) = answer else { return state.committed(records) };
+        if is_missing(&error) {
+            under.is_missing = true;
+            self.ask(under);
+        }
         state.commit_failed();
         let failed = state.failed_commits();
         drop(state);
@@ -358,7 +367,7 @@ impl Poller {
     /// thread does it to the end also when nobody waits for it.
     async fn farewell(self, under: Under) {
         self.subscription.end("the subscription is over");
-        let Poller { handle, subscription, .. } = self;
+        let Poller { handle, subscription, looked_for, .. } = self;
         let is_recorded = subscription.channel != Channel::Events;
         let Under { arriving, leaving, commit, .. } = under;
         if let Some(under_way) = commit {
@@ -378,7 +387,11 @@ impl Poller {
                 records.extend(state.left(&places));
                 state.closing = true;
             }
-            if let (Some(offsets), true) = (offsets(&records), is_recorded) {
+            let is_there = || {
+                let found = client.fetch_metadata(Some(&looked_for), ASK_TIMEOUT);
+                found.is_ok_and(|found| knows(&found, std::slice::from_ref(&looked_for)))
+            };
+            if let Some(offsets) = offsets(&records).filter(|_| is_recorded && is_there()) {
                 let _ = client.commit(&offsets, CommitMode::Sync);
             }
             let unanswered = std::mem::take(&mut subscription.state().rebalances);
