@@ -35,7 +35,9 @@ const EXPECTED: [(&str, &str); 3] = [
 pub struct Config {
     /// `postgres://…` for production, or `sqlite:DIR`.
     pub store: Option<SecretString>,
-    /// `amqp://…` or `amqps://…`.
+    /// `amqp://user:password@host:5672/vhost` (RabbitMQ) or
+    /// `kafka://host:9092,other:9092/prefix?partitions=12&replication=3&retention_days=14`; with
+    /// an `s`, over TLS. Kafka's URL may have a `user:password@` and properties of its client.
     pub broker: Option<SecretString>,
     /// Where /metrics, /healthz and /readyz listen.
     pub http_listen: SocketAddr,
@@ -161,8 +163,9 @@ impl Config {
         let stores = ["postgres://", "postgresql://", "sqlite:"];
         let expected = "a URL that begins with postgres:// or sqlite:";
         expect(begins(&self.store, &stores), "store", expected)?;
-        let expected = "a URL that begins with amqp:// or amqps://";
-        expect(begins(&self.broker, &["amqp://", "amqps://"]), "broker", expected)?;
+        let brokers = ["amqp://", "amqps://", "kafka://", "kafkas://"];
+        let expected = "a URL that begins with amqp://, amqps://, kafka:// or kafkas://";
+        expect(begins(&self.broker, &brokers), "broker", expected)?;
         let deployment = &self.deployment;
         let is_name = (1..=64).contains(&deployment.len())
             && deployment.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
@@ -207,8 +210,8 @@ impl Config {
     /// # Errors
     /// When it is not set.
     pub fn broker(&self) -> Result<&SecretString, ConfigError> {
-        let missing = "`broker` is not set: give MAKEGOOD_BROKER=amqp://… or a line \
-                       broker = \"amqp://…\" in makegood.toml";
+        let missing = "`broker` is not set: give MAKEGOOD_BROKER=amqp://… (or kafka://…) or a \
+                       line broker = \"amqp://…\" in makegood.toml";
         self.broker.as_ref().ok_or_else(|| ConfigError(missing.to_owned()))
     }
 

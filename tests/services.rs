@@ -1,5 +1,5 @@
-//! The real binary on real PostgreSQL and RabbitMQ, while what it stands on is stopped, killed
-//! or frozen. Each case ends with the same verdict: every order came to the end that its script
+//! The real binary on real PostgreSQL and RabbitMQ or Kafka, while what it stands on is stopped,
+//! killed or frozen. Each case ends with the same verdict: every order came to the end that its script
 //! has for it, and the audit finds nothing.
 //!
 //! The services are started by the scripts in the folder that `MAKEGOOD_TEST_SERVICES` names
@@ -9,6 +9,9 @@
 mod flow;
 #[path = "services_e2e/instance.rs"]
 mod instance;
+#[cfg(feature = "kafka")]
+#[path = "services_e2e/lag.rs"]
+mod lag;
 #[path = "services_e2e/letters.rs"]
 mod letters;
 #[path = "services_e2e/metrics.rs"]
@@ -40,34 +43,70 @@ const AT_ONCE: usize = 5;
 
 type Case = (&'static str, fn() -> Pin<Box<dyn Future<Output = ()>>>);
 
+/// Cases that need RabbitMQ, or no broker in particular.
 macro_rules! cases {
     ($($module:ident: $($name:ident)*;)*) => {
-        [$($((
+        vec![$($((
             concat!(stringify!($module), "::", stringify!($name)),
-            || Box::pin($module::$name()),
+            (|| Box::pin($module::$name())) as fn() -> Pin<Box<dyn Future<Output = ()>>>,
+        ),)*)*]
+    };
+}
+
+/// Cases that are the same on each broker.
+macro_rules! cases_on {
+    ($broker:literal $prefix:literal; $($module:ident: $($name:ident)*;)*) => {
+        vec![$($((
+            concat!($prefix, stringify!($module), "::", stringify!($name)),
+            (|| Box::pin($module::$name($broker))) as fn() -> Pin<Box<dyn Future<Output = ()>>>,
         ),)*)*]
     };
 }
 
 fn main() -> ExitCode {
     // The longest come first.
-    let cases: [Case; 22] = cases! {
+    let mut cases: Vec<Case> = Vec::new();
+    #[cfg(feature = "kafka")]
+    cases.extend(cases_on! { "kafka" "kafka::";
         flow: a_worker_killed_again_and_again_loses_nothing a_frozen_worker_wakes_up_too_late;
-        outage: a_killed_database_is_waited_for a_killed_broker_is_waited_for
-            a_frozen_database_is_waited_for a_stopped_database_is_waited_for
-            a_stopped_broker_is_waited_for a_frozen_broker_is_waited_for;
+        outage: a_killed_broker_is_waited_for a_frozen_broker_is_waited_for
+            a_stopped_broker_is_waited_for;
+        start: a_worker_waits_for_what_is_not_there_yet;
+        flow: two_workers_share_and_one_may_go all_orders_come_to_their_end;
+    });
+    cases.extend(cases_on! { "rabbitmq" "";
+        flow: a_worker_killed_again_and_again_loses_nothing a_frozen_worker_wakes_up_too_late;
+        outage: a_killed_broker_is_waited_for;
+    });
+    cases.extend(cases! {
+        outage: a_killed_database_is_waited_for a_frozen_database_is_waited_for
+            a_stopped_database_is_waited_for;
+    });
+    cases.extend(cases_on! { "rabbitmq" "";
+        outage: a_stopped_broker_is_waited_for a_frozen_broker_is_waited_for;
+    });
+    cases.extend(cases! {
         shortage: a_queue_that_does_not_confirm_holds_up_no_other
             a_broker_out_of_memory_is_waited_for a_full_queue_keeps_its_messages_in_the_outbox
             a_lost_binding_is_made_again_and_purged_commands_are_sent_again;
         letters: a_deleted_queue_is_made_again;
-        flow: two_workers_share_and_one_may_go killed_participants_remember
-            all_orders_come_to_their_end;
-        start: a_worker_waits_for_what_is_not_there_yet tables_that_are_missing_end_the_start
-            a_wrong_password_is_named_and_not_printed;
+    });
+    cases.extend(cases_on! { "rabbitmq" "";
+        flow: two_workers_share_and_one_may_go;
+    });
+    cases.extend(cases! {
+        flow: killed_participants_remember;
+    });
+    cases.extend(cases_on! { "rabbitmq" "";
+        flow: all_orders_come_to_their_end;
+        start: a_worker_waits_for_what_is_not_there_yet;
+    });
+    cases.extend(cases! {
+        start: tables_that_are_missing_end_the_start a_wrong_password_is_named_and_not_printed;
         letters: what_cannot_be_processed_is_kept_and_the_queue_moves_on;
         metrics: prometheus_reads_the_metrics;
         shortage: a_queue_with_other_properties_ends_the_start;
-    };
+    });
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(arguments.test_threads.map_or(AT_ONCE, |n| n.min(AT_ONCE)));
     let trials = cases.into_iter().map(|(name, case)| trial(name, case)).collect();

@@ -7,6 +7,8 @@
 
 pub mod amqp;
 pub mod envelope;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod memory;
 pub mod topology;
 pub mod watermark;

@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::Misuse;
 use crate::broker::Broker;
 use crate::broker::amqp::{AmqpBroker, AmqpOptions};
+#[cfg(feature = "kafka")]
+use crate::broker::kafka::{KafkaBroker, KafkaOptions};
 use crate::clock::{Clock, SimulatedClock, SystemClock};
 use crate::config::Config;
 use crate::saga::Time;
@@ -177,12 +179,28 @@ pub(super) async fn sqlite(
 
 /// The configured broker. Connects when first used.
 pub(super) fn broker(config: &Config) -> anyhow::Result<Arc<dyn Broker>> {
-    let options = AmqpOptions {
-        url: config.broker()?.clone(),
-        connection_name: format!("makegood {}", config.deployment),
-        prefix: String::new(),
-    };
+    let url = config.broker()?.clone();
+    let connection_name = format!("makegood {}", config.deployment);
+    if url.expose_secret().starts_with("kafka") {
+        return kafka(url, connection_name);
+    }
+    let options = AmqpOptions { url, connection_name, prefix: String::new() };
     let wrong = "`broker` must be a URL such as amqp://user:password@host:5672/%2f";
     let broker = AmqpBroker::new(options).map_err(|_| Misuse(format!("configuration: {wrong}")))?;
     Ok(Arc::new(broker))
+}
+
+#[cfg(feature = "kafka")]
+fn kafka(url: SecretString, client_id: String) -> anyhow::Result<Arc<dyn Broker>> {
+    let options = KafkaOptions { url, client_id, prefix: String::new() };
+    let broker = KafkaBroker::new(options)
+        .map_err(|error| Misuse(format!("configuration: `broker`: {error}")))?;
+    Ok(Arc::new(broker))
+}
+
+#[cfg(not(feature = "kafka"))]
+fn kafka(_: SecretString, _: String) -> anyhow::Result<Arc<dyn Broker>> {
+    let missing = "configuration: `broker` is a Kafka, and this build has no Kafka: build it with \
+                   --features kafka, or use an amqp:// URL";
+    Err(Misuse(missing.to_owned()).into())
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use makegood::broker::amqp::{AmqpBroker, AmqpOptions};
 use makegood::broker::memory::MemoryBroker;
-use makegood::broker::topology::{Layout, Names};
+use makegood::broker::topology::Names;
 use makegood::broker::{
     Broker, Channel, Consumer, DEFAULT_MAX_MESSAGE_BYTES, Event, Incoming, Outgoing, Topology,
     envelope,
@@ -14,35 +14,62 @@ use makegood::broker::{
 use makegood::clock::SystemClock;
 
 pub struct World {
-    memory: Option<Arc<dyn Broker>>,
-    url: Option<String>,
+    kind: Kind,
     pub names: Names,
     /// Why the case could not run after all.
     pub skipped: Arc<OnceLock<String>>,
-    /// Whether the case restarts RabbitMQ, and must not meet others.
+    /// Whether the case restarts the broker, and must not meet others.
     pub restarts: bool,
+}
+
+#[derive(Clone)]
+enum Kind {
+    Memory(Arc<dyn Broker>),
+    Amqp(String),
+    Kafka(String),
+    Alone,
 }
 
 impl World {
     pub fn memory() -> Result<World, String> {
         let broker: Arc<dyn Broker> = Arc::new(MemoryBroker::new(Arc::new(SystemClock::default())));
-        Ok(World { memory: Some(broker), ..World::alone()? })
+        Ok(World { kind: Kind::Memory(broker), ..World::alone()? })
     }
 
     pub fn amqp() -> Result<World, String> {
         let url = env::var("MAKEGOOD_TEST_AMQP")
             .map_err(|_| "MAKEGOOD_TEST_AMQP holds no URL of a RabbitMQ".to_owned())?;
-        Ok(World { url: Some(url), ..World::alone()? })
+        Ok(World { kind: Kind::Amqp(url), ..World::alone()? })
+    }
+
+    /// On the shared Kafka.
+    pub fn kafka() -> Result<World, String> {
+        if cfg!(not(feature = "kafka")) {
+            return Err("built without the feature kafka".to_owned());
+        }
+        let hosts = env::var("MAKEGOOD_TEST_KAFKA")
+            .map_err(|_| "MAKEGOOD_TEST_KAFKA holds no HOST:PORT of a Kafka".to_owned())?;
+        // Few partitions: each case makes a dozen topics.
+        let url = format!("kafka://{hosts}/?partitions=3&session.timeout.ms=6000");
+        Ok(World { kind: Kind::Kafka(url), ..World::alone()? })
     }
 
     pub fn restarting() -> Result<World, String> {
         Ok(World { restarts: true, ..World::amqp()? })
     }
 
+    pub fn restarting_kafka() -> Result<World, String> {
+        Ok(World { restarts: true, ..World::kafka()? })
+    }
+
     /// Without any broker.
     pub fn alone() -> Result<World, String> {
         let names = Names { prefix: format!("test-{}.", uuid::Uuid::new_v4().simple()) };
-        Ok(World { memory: None, url: None, names, skipped: Arc::default(), restarts: false })
+        Ok(World { kind: Kind::Alone, names, skipped: Arc::default(), restarts: false })
+    }
+
+    pub fn is_kafka(&self) -> bool {
+        matches!(self.kind, Kind::Kafka(_))
     }
 
     /// A broker with everything declared.
@@ -53,33 +80,34 @@ impl World {
     }
 
     pub fn undeclared(&self) -> Arc<dyn Broker> {
-        match &self.memory {
-            Some(memory) => memory.clone(),
-            None => self.at(self.url()),
+        match &self.kind {
+            Kind::Memory(memory) => memory.clone(),
+            _ => self.at(self.url()),
         }
     }
 
+    /// The broker at this URL, under the names of this world.
     pub fn at(&self, url: &str) -> Arc<dyn Broker> {
-        Arc::new(AmqpBroker::new(self.options(url)).expect("a URL"))
-    }
-
-    fn options(&self, url: &str) -> AmqpOptions {
-        AmqpOptions {
-            url: url.to_owned().into(),
-            connection_name: "makegood test".to_owned(),
-            prefix: self.names.prefix.clone(),
+        let (connection_name, prefix) = ("makegood test".to_owned(), self.names.prefix.clone());
+        if url.starts_with("kafka") {
+            return kafka_at(url, connection_name, prefix);
         }
+        let options = AmqpOptions { url: url.to_owned().into(), connection_name, prefix };
+        Arc::new(AmqpBroker::new(options).expect("a URL"))
     }
 
     pub fn url(&self) -> &str {
-        self.url.as_deref().expect("a case for RabbitMQ")
+        match &self.kind {
+            Kind::Amqp(url) | Kind::Kafka(url) => url,
+            _ => panic!("a case for a broker outside"),
+        }
     }
 
     /// Closes the broker, so that all it had is back in the queues, and gives another one.
     pub async fn fresh(&self, broker: Arc<dyn Broker>) -> Arc<dyn Broker> {
-        match &self.memory {
-            Some(memory) => memory.clone(),
-            None => {
+        match &self.kind {
+            Kind::Memory(memory) => memory.clone(),
+            _ => {
                 broker.close().await;
                 self.broker().await
             }
@@ -87,25 +115,45 @@ impl World {
     }
 
     pub fn cleanup(&self) -> Cleanup {
-        Cleanup { url: self.url.clone(), layout: self.names.layout(&topology()) }
+        Cleanup { kind: self.kind.clone(), names: self.names.clone() }
     }
 }
 
-/// Deletes what a case declared on RabbitMQ.
+#[cfg(feature = "kafka")]
+fn kafka_at(url: &str, client_id: String, prefix: String) -> Arc<dyn Broker> {
+    use makegood::broker::kafka::{KafkaBroker, KafkaOptions};
+    let options = KafkaOptions { url: url.to_owned().into(), client_id, prefix };
+    Arc::new(KafkaBroker::new(options).expect("a URL"))
+}
+
+#[cfg(not(feature = "kafka"))]
+fn kafka_at(_: &str, _: String, _: String) -> Arc<dyn Broker> {
+    panic!("built without the feature kafka")
+}
+
+/// Deletes what a case declared.
 pub struct Cleanup {
-    url: Option<String>,
-    layout: Layout,
+    kind: Kind,
+    names: Names,
 }
 
 impl Cleanup {
     pub async fn run(self) {
-        let Some(url) = self.url else { return };
-        let admin = admin(&url).await;
-        for queue in self.layout.queues {
-            let _ = admin.queue_delete(queue.name.as_str().into(), Default::default()).await;
-        }
-        for (exchange, _) in self.layout.exchanges {
-            let _ = admin.exchange_delete(exchange.as_str().into(), Default::default()).await;
+        match self.kind {
+            Kind::Amqp(url) => {
+                let (admin, layout) = (admin(&url).await, self.names.layout(&topology()));
+                for queue in layout.queues {
+                    let _ =
+                        admin.queue_delete(queue.name.as_str().into(), Default::default()).await;
+                }
+                for (exchange, _) in layout.exchanges {
+                    let _ =
+                        admin.exchange_delete(exchange.as_str().into(), Default::default()).await;
+                }
+            }
+            #[cfg(feature = "kafka")]
+            Kind::Kafka(url) => crate::kafka_only::delete(&url, &self.names.prefix).await,
+            _ => {}
         }
     }
 }
@@ -164,17 +212,22 @@ pub fn done(taken: Vec<Incoming>) {
     taken.into_iter().for_each(|incoming| incoming.ticket.done());
 }
 
-/// Everything that is in a queue, told by a message published behind it.
+/// Everything that is in a channel, told by messages published behind it: so many that each
+/// partition of a topic gets one.
 pub async fn left(broker: &Arc<dyn Broker>, channel: Channel) -> Vec<Incoming> {
-    publish(broker, &[outgoing(channel.clone(), "last", "order.created.v1")]).await;
+    const LAST: usize = 64;
+    let last = |number| outgoing(channel.clone(), format!("last-{number}"), "order.created.v1");
+    publish(broker, &(0..LAST).map(last).collect::<Vec<_>>()).await;
     let mut consumer = broker.consume(&channel, 1_000).await.expect("a consumer");
-    let mut left = Vec::new();
-    loop {
+    let (mut left, mut seen) = (Vec::new(), 0);
+    while seen < LAST {
         let taken = take(&mut consumer, 1).await;
-        if id(&taken[0]) == "last" {
+        if id(&taken[0]).starts_with("last-") {
             done(taken);
-            return left;
+            seen += 1;
+        } else {
+            left.extend(taken);
         }
-        left.extend(taken);
     }
+    left
 }

@@ -1,4 +1,4 @@
-//! Services: instances of PostgreSQL, RabbitMQ and Prometheus, by the project's own scripts.
+//! Services: instances of PostgreSQL, RabbitMQ, Kafka and Prometheus, by the project's own scripts.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -46,6 +46,11 @@ impl Instance {
         let pair = |line: &str| Some(line.split_once('=')?).map(|(k, v)| (k.into(), v.into()));
         let values = printed.lines().filter_map(pair).collect();
         Instance { service, name: name.to_owned(), values }
+    }
+
+    /// `rabbitmq`, `postgres`, …
+    pub fn service(&self) -> &'static str {
+        self.service
     }
 
     /// One of the values that the start printed, without `MAKEGOOD_TEST_`.

@@ -1,4 +1,4 @@
-//! Where a case plays: a database and a virtual host of its own, ledgers, processes of the
+//! Where a case plays: a database and a virtual host (or a prefix) of its own, ledgers, processes of the
 //! binary under test, and the verdict at the end.
 
 use std::collections::BTreeMap;
@@ -12,6 +12,8 @@ use sqlx::{AssertSqlSafe, Connection, Executor};
 use tokio::time::timeout;
 
 use crate::instance::{Instance, data};
+#[cfg(feature = "kafka")]
+use crate::lag::lag;
 use crate::orders::{PACE, Scripted};
 use crate::process::{Process, free_port, get, run, until};
 
@@ -66,27 +68,23 @@ impl Stage {
     }
 
     pub async fn unmigrated(case: &str, database: &Instance, broker: &Instance) -> Stage {
-        let name = format!("{case}_{}", std::process::id());
+        let name = format!("{case}_{}_{}", broker.service(), std::process::id());
         let folder = data().join("e2e").join(&name);
         std::fs::create_dir_all(&folder).expect("a folder");
         let server = database.value("POSTGRES");
         let mut admin = PgConnection::connect(server).await.expect("the server");
         let create = AssertSqlSafe(format!("CREATE DATABASE {name}"));
         admin.execute(sqlx::raw_sql(create)).await.expect("a database");
-        let make = format!(
-            "rabbit_vhost:add(<<\"{name}\">>, <<\"tests\">>), \
-             rabbit_auth_backend_internal:set_permissions(<<\"guest\">>, <<\"{name}\">>, \
-             <<\".*\">>, <<\".*\">>, <<\".*\">>, <<\"tests\">>)."
-        );
-        broker.tell("ctl", &["eval", &make]).await;
+        let url = match broker.service() {
+            // A worker that is killed is missed after the shortest session that there may be.
+            "kafka" => format!(
+                "kafka://{}/{name}?partitions=4&session.timeout.ms=6000",
+                broker.value("KAFKA")
+            ),
+            _ => virtual_host(broker, &name).await,
+        };
         let (store, _) = server.rsplit_once('/').expect("a URL with a database");
-        let (vhosts, _) = broker.value("AMQP").rsplit_once('/').expect("a URL with a host");
-        Stage {
-            folder,
-            store: format!("{store}/{name}"),
-            broker: format!("{vhosts}/{name}"),
-            orders: Vec::new(),
-        }
+        Stage { folder, store: format!("{store}/{name}"), broker: url, orders: Vec::new() }
     }
 
     pub async fn migrate(&self) {
@@ -251,8 +249,13 @@ impl Stage {
         }
     }
 
-    /// Messages that wait in queues; `None` when RabbitMQ cannot be asked.
+    /// Messages that wait in queues, or that no group has dealt with; `None` when the broker
+    /// cannot be asked.
     async fn waiting(&self) -> Option<u32> {
+        #[cfg(feature = "kafka")]
+        if self.broker.starts_with("kafka") {
+            return lag(&self.broker).await;
+        }
         let count = async {
             let channel = self.channel().await.ok()?;
             let mut sum = 0;
@@ -292,6 +295,18 @@ impl Stage {
         })
         .collect()
     }
+}
+
+/// Makes a virtual host of this name; returns its URL.
+async fn virtual_host(broker: &Instance, name: &str) -> String {
+    let make = format!(
+        "rabbit_vhost:add(<<\"{name}\">>, <<\"tests\">>), \
+         rabbit_auth_backend_internal:set_permissions(<<\"guest\">>, <<\"{name}\">>, \
+         <<\".*\">>, <<\".*\">>, <<\".*\">>, <<\"tests\">>)."
+    );
+    broker.tell("ctl", &["eval", &make]).await;
+    let (vhosts, _) = broker.value("AMQP").rsplit_once('/').expect("a URL with a host");
+    format!("{vhosts}/{name}")
 }
 
 impl Drop for Stage {

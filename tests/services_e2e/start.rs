@@ -15,9 +15,9 @@ const FAILED: Duration = Duration::from_secs(20);
 /// This one role needs a password, in the server's file of rules.
 const RULE: &str = "host all locked 127.0.0.1/32 scram-sha-256";
 
-pub async fn a_worker_waits_for_what_is_not_there_yet() {
-    let database = Instance::start("postgres", "e2e-late", &[]).await;
-    let broker = Instance::start("rabbitmq", "e2e-late", &[]).await;
+pub async fn a_worker_waits_for_what_is_not_there_yet(service: &'static str) {
+    let database = Instance::start("postgres", &format!("late-{service}"), &[]).await;
+    let broker = Instance::start(service, "e2e-late", &[]).await;
     let mut stage = Stage::new("late", &database, &broker).await;
     stage.cast(mixed("late", 20, 5));
     tokio::join!(database.tell("stop", &[]), broker.tell("stop", &[]));

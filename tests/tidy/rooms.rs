@@ -23,7 +23,7 @@ const FIXTURE_KNOWS: [&str; 7] =
 const WIRING: [&str; 4] = ["cli", "config", "main", "lib"];
 
 /// What has no place in the core: it is called with the time and answers with effects.
-const IMPURE: [&str; 15] = [
+const IMPURE: [&str; 16] = [
     "SystemTime",
     "Instant",
     "rand",
@@ -34,6 +34,7 @@ const IMPURE: [&str; 15] = [
     "sqlx",
     "rusqlite",
     "lapin",
+    "rdkafka",
     "serde",
     "serde_json",
     "futures_util",
@@ -49,10 +50,11 @@ const OUTSIDE: [&str; 6] =
 const ORDERS_FORMAT: [&str; 2] = ["serde", "serde_json"];
 
 /// Libraries that shape the code that uses them, and the rooms that are there to keep them in.
-const KEPT_IN: [(&str, &[&str]); 7] = [
+const KEPT_IN: [(&str, &[&str]); 8] = [
     ("sqlx", &["store"]),
     ("rusqlite", &["store"]),
     ("lapin", &["broker"]),
+    ("rdkafka", &["broker"]),
     ("axum", &["http"]),
     ("prometheus", &["telemetry"]),
     ("clap", &["cli", "config"]),

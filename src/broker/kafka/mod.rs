@@ -1,0 +1,185 @@
+//! Kafka, through librdkafka.
+//!
+//! # What holds, and why
+//! * **Nothing that was confirmed is lost.** All copies in sync have a message before it counts
+//!   as published (`acks=all`), and topics keep what comes in for two weeks, or as long as the
+//!   URL says ([`topics`]); a topic that would forget earlier is refused ([`declaring`]).
+//! * **An offset is committed only when all before it is dealt with**, which is after the
+//!   database has it. What was dealt with beyond a gap is written beside the offset
+//!   ([`ledger`]), so that it does not come again.
+//! * **What comes again says so**, and what was delivered too often goes to `<topic>.dead`:
+//!   Kafka counts no deliveries, so we write them down before we hand out.
+//! * **A rebalance doubles nothing** as long as what is out of a partition is dealt with within
+//!   seconds: the partition is given back after that, with its offsets. A ticket that comes
+//!   later is one of an earlier tenure, and moves nothing. What both had in hand is fenced by
+//!   the version in the store.
+//! * **Whoever falls silent is replaced.** librdkafka ends the membership of who does not poll;
+//!   that, the loss of all brokers, a topic that is gone and a silence in which nobody answers
+//!   end the subscription with an error, and the caller begins anew.
+//! * **A producer that sends again writes once** (idempotence). There are no transactions:
+//!   receivers must recognise repeats anyway, and the store does.
+//!
+//! # What does not hold
+//! Members of a group share partitions, not messages: there is no use in more workers than
+//! partitions, and a worker that is killed keeps its own for the session's ten seconds.
+//!
+//! Calls of librdkafka that block run on threads of their own ([`client`]).
+
+mod address;
+mod client;
+mod consuming;
+mod declaring;
+mod ledger;
+mod message;
+mod polling;
+mod publishing;
+mod subscription;
+pub mod topics;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use secrecy::SecretString;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::{Broker, BrokerError, Channel, Consumer, Outgoing, PublishError, Status, Topology};
+use address::Address;
+pub use address::InvalidUrl;
+use client::Health;
+use consuming::Origin;
+use declaring::Declarer;
+use publishing::Publisher;
+
+/// For the last commits and for leaving the groups when the broker is closed. What is not
+/// committed by then comes again after the restart, and is recognised.
+const FAREWELL: Duration = Duration::from_secs(8);
+
+/// How to reach Kafka, and what to be called there.
+#[derive(Clone)]
+pub struct KafkaOptions {
+    /// `kafka://host:9092,other:9092/prefix?partitions=12`: see [`InvalidUrl`] for what is wrong.
+    pub url: SecretString,
+    /// Shown in the cluster's logs and metrics.
+    pub client_id: String,
+    /// Put before the names of all topics and groups, before the prefix of the URL.
+    pub prefix: String,
+}
+
+pub struct KafkaBroker {
+    address: Address,
+    client_id: String,
+    declarer: OnceLock<Arc<Declarer>>,
+    publisher: Arc<Publisher>,
+    consuming: Health,
+    /// Turns true when the broker is closed. Each subscription holds a receiver until it has
+    /// left its group.
+    closing: watch::Sender<bool>,
+}
+
+impl KafkaBroker {
+    /// Connects to nothing yet.
+    ///
+    /// # Errors
+    /// The URL is not one, or has something that this build cannot do.
+    pub fn new(options: KafkaOptions) -> Result<KafkaBroker, InvalidUrl> {
+        let mut address = Address::new(&options.url)?;
+        address.names.prefix.insert_str(0, &options.prefix);
+        let mut config = address.config();
+        config.set("client.id", &options.client_id);
+        let publisher = Publisher::new(config, address.names.clone(), Health::default());
+        Ok(KafkaBroker {
+            address,
+            client_id: options.client_id,
+            declarer: OnceLock::new(),
+            publisher: Arc::new(publisher),
+            consuming: Health::default(),
+            closing: watch::Sender::new(false),
+        })
+    }
+
+    fn config(&self) -> rdkafka::ClientConfig {
+        let mut config = self.address.config();
+        config.set("client.id", &self.client_id);
+        config
+    }
+
+    fn closed(&self) -> Result<(), BrokerError> {
+        if *self.closing.borrow() {
+            return Err(BrokerError::Unavailable { during: "closing", source: None });
+        }
+        Ok(())
+    }
+
+    fn declarer(&self) -> Result<Arc<Declarer>, BrokerError> {
+        if let Some(declarer) = self.declarer.get() {
+            return Ok(declarer.clone());
+        }
+        let made = Arc::new(Declarer::new(self.config(), self.consuming.clone())?);
+        Ok(self.declarer.get_or_init(|| made).clone())
+    }
+}
+
+#[async_trait]
+impl Broker for KafkaBroker {
+    async fn declare(&self, topology: &Topology) -> Result<(), BrokerError> {
+        self.closed()?;
+        let topics = self.address.names.layout(topology, &self.address.settings);
+        self.declarer()?.declare(&topics).await?;
+        let names: Vec<String> = topics.into_iter().map(|topic| topic.name).collect();
+        self.publisher.learn(&names).await
+    }
+
+    async fn consume(
+        &self,
+        channel: &Channel,
+        prefetch: u16,
+    ) -> Result<Box<dyn Consumer>, BrokerError> {
+        self.closed()?;
+        let origin = Origin {
+            config: self.config(),
+            names: self.address.names.clone(),
+            health: self.consuming.clone(),
+            publisher: self.publisher.clone(),
+            closing: self.closing.subscribe(),
+        };
+        consuming::consume(origin, channel, prefetch).await
+    }
+
+    async fn publish(&self, messages: &[Outgoing]) -> Vec<Result<(), PublishError>> {
+        if self.closed().is_err() {
+            let closed = PublishError::Unknown("the broker is closed".to_owned());
+            return vec![Err(closed); messages.len()];
+        }
+        self.publisher.publish(messages).await
+    }
+
+    fn status(&self) -> Status {
+        Status { publishing: self.publisher.health().link(), consuming: self.consuming.link() }
+    }
+
+    async fn close(&self) {
+        self.closing.send_replace(true);
+        // Elapsed means that the cluster does not answer; nothing more can be done.
+        let _ = timeout(FAREWELL, self.closing.closed()).await;
+        self.publisher.close().await;
+        self.consuming.lost();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_url_is_refused_without_being_quoted() {
+        let options = KafkaOptions {
+            url: "kafka://user:s3cret@host:port/".to_owned().into(),
+            client_id: String::new(),
+            prefix: String::new(),
+        };
+        let error = KafkaBroker::new(options).err().expect("no port");
+        assert!(!format!("{error} {error:?}").contains("s3cret"));
+    }
+}

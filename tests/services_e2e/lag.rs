@@ -1,0 +1,55 @@
+//! What the groups of a deployment have not dealt with yet, asked of Kafka itself.
+
+use std::time::Duration;
+
+use makegood::broker::Channel;
+use makegood::broker::kafka::topics::Names;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{ClientConfig, Offset};
+
+/// For one question.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Messages behind the committed offsets of all channels, added up; `None` when Kafka cannot be
+/// asked.
+pub async fn lag(url: &str) -> Option<u32> {
+    let url = url.to_owned();
+    tokio::task::spawn_blocking(move || sum(&url)).await.expect("it ran")
+}
+
+fn sum(url: &str) -> Option<u32> {
+    let (hosts, path) = url.split_once("://")?.1.split_once('/')?;
+    let (prefix, _) = path.split_once('?')?;
+    let names = Names { prefix: format!("{prefix}.") };
+    let commands = ["inventory", "wms", "tms", "loan"].map(|name| Channel::Commands(name.into()));
+    let channels = [Channel::Orders, Channel::Facts, Channel::Replies].into_iter().chain(commands);
+    let mut sum = 0;
+    for channel in channels {
+        let topic = names.topic(&channel)?;
+        let group = names.group(&channel);
+        sum += behind(hosts, &group, &topic)?;
+        sum += behind(hosts, &names.group(&Channel::Dead), &names.dead(&topic))?;
+    }
+    u32::try_from(sum).ok()
+}
+
+fn behind(hosts: &str, group: &str, topic: &str) -> Option<i64> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", hosts).set("group.id", group);
+    let client: BaseConsumer = config.create().ok()?;
+    let metadata = client.fetch_metadata(Some(topic), LOOK).ok()?;
+    let partitions = metadata.topics().first()?.partitions().len();
+    let mut list = rdkafka::TopicPartitionList::new();
+    list.add_partition_range(topic, 0, i32::try_from(partitions).ok()? - 1);
+    let committed = client.committed_offsets(list, LOOK).ok()?;
+    let mut behind = 0;
+    for element in committed.elements() {
+        let (low, high) = client.fetch_watermarks(topic, element.partition(), LOOK).ok()?;
+        let offset = match element.offset() {
+            Offset::Offset(offset) => offset,
+            _ => low,
+        };
+        behind += high - offset;
+    }
+    Some(behind)
+}
