@@ -215,7 +215,10 @@ pub fn what_is_wrong_is_told() {
     refuses(&["--participant", "wms"], &["`broker` is not set", "MAKEGOOD_BROKER"]);
     refuses(&["--participant", "W M S"], &["--participant: must be small letters"]);
     let nobody = &["--participant", "wsm", "--set", "broker=amqp://127.0.0.1:1"];
-    refuses(nobody, &["sends nothing to 'wsm'", "inventory, loan, notifications, tms, wms", "--definition"]);
+    refuses(
+        nobody,
+        &["sends nothing to 'wsm'", "inventory, loan, notifications, tms, wms", "--definition"],
+    );
     refuses(&with(&["--definition", "nope"]), &["--definition: 'nope'", "sagas/"]);
     refuses(&with(&["--command", "Pick"]), &["'Pick' is no command", "wms.pick"]);
     refuses(&with(&["--timeout", "1ms"]), &["--timeout must be from 50ms to 10m"]);
