@@ -62,8 +62,9 @@ pub fn incoming_headers(
     }
     let kind = headers.get("type").cloned();
     let kind = kind.or_else(|| (*channel == Channel::Orders).then(|| PLAIN_ORDER.to_owned()));
-    match kind {
+    match kind.filter(|_| !matches!(channel, Channel::ReplyTo(_))) {
         Some(kind) => headers.insert("routing-key".to_owned(), kind),
+        // Who asks aside would take it for the address to which the answer was sent.
         None => headers.remove("routing-key"),
     };
     headers
