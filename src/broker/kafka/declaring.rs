@@ -54,9 +54,7 @@ impl Declarer {
             match made {
                 Ok(_) => {}
                 Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => existing.push(topic),
-                Err((_, code @ RDKafkaErrorCode::InvalidReplicationFactor)) => {
-                    return Err(mismatch(topic, format!("it cannot be made: {code}")));
-                }
+                // Too few brokers for the copies is one of these: some may be on their way.
                 Err((_, code)) => return Err(failed(code.into_error())),
             }
         }
