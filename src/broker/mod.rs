@@ -1,9 +1,10 @@
 //! What carries messages: the port, its brokers, and the CloudEvents envelope.
 //!
 //! [`Broker`] is what the rest of the crate knows: channels by name, delivery at least once,
-//! confirmed publication. RabbitMQ (`amqp`) serves production, `memory` the embedded
-//! development mode; `tests/broker.rs` holds one conformance suite that both pass. Queue and
-//! exchange names live in `topology`. No decision is taken here.
+//! confirmed publication. RabbitMQ (`amqp`) and Kafka (`kafka`, a cargo feature) serve
+//! production, `memory` the embedded development mode; `tests/broker.rs` holds one conformance
+//! suite that all pass. Names of queues, exchanges and topics live in `topology` and
+//! `kafka::topics`. No decision is taken here.
 
 pub mod amqp;
 pub mod envelope;
@@ -72,7 +73,8 @@ pub struct Incoming {
     pub channel: Channel,
     pub body: Bytes,
     /// Properties and headers as text, by lower-case name. AMQP properties keep their names
-    /// (`content-type`, `message-id`, `type`, `app-id`, …); the routing key is `routing-key`.
+    /// (`content-type`, `message-id`, `type`, `app-id`, …); the routing key is `routing-key`. Kafka
+    /// has none of these: there they are taken from the CloudEvents attributes.
     pub headers: BTreeMap<String, String>,
     pub redelivered: bool,
     pub ticket: Ticket,
@@ -200,7 +202,7 @@ pub enum BrokerError {
     },
     #[error(
         "{what} exists with other properties than Makegood declares: {detail}. \
-         Delete it or use another virtual host"
+         Delete it, or use another virtual host or prefix"
     )]
     Mismatch { what: String, detail: String },
 }

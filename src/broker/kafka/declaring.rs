@@ -1,5 +1,7 @@
 //! Making topics, and checking those that exist.
 
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -10,7 +12,7 @@ use rdkafka::admin::{
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::Metadata;
 
-use super::client::{ASK_TIMEOUT, Health, Listener};
+use super::client::{ASK_TIMEOUT, Health, Listener, blocking};
 use super::topics::TopicLayout;
 use crate::broker::BrokerError;
 
@@ -18,8 +20,10 @@ const DURING: &str = "declaring";
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub struct Declarer {
-    admin: AdminClient<Listener>,
+    admin: Arc<AdminClient<Listener>>,
     health: Health,
+    /// Topics that were as they must be. It is asked often, and the controller has other work.
+    checked: Mutex<BTreeSet<String>>,
 }
 
 impl Declarer {
@@ -28,13 +32,43 @@ impl Declarer {
         use rdkafka::config::FromClientConfigAndContext;
         let admin = AdminClient::from_config_and_context(&config, Listener(health.clone()))
             .map_err(|error| health.unavailable(DURING, error))?;
-        Ok(Declarer { admin, health })
+        Ok(Declarer { admin: Arc::new(admin), health, checked: Mutex::default() })
     }
 
     /// Makes the topics that are missing and looks at the others.
     pub async fn declare(&self, topics: &[TopicLayout]) -> Result<(), BrokerError> {
         let failed = |error| self.health.unavailable(DURING, error);
-        let retention: Vec<String> = topics.iter().map(retention).collect();
+        let admin = self.admin.clone();
+        let look = move || admin.inner().fetch_metadata(None, ASK_TIMEOUT);
+        let metadata = blocking(look).await.map_err(failed)?;
+        let is_there = |topic: &&TopicLayout| {
+            let mut found = metadata.topics().iter();
+            found.any(|found| found.name() == topic.name && !found.partitions().is_empty())
+        };
+        let (existing, missing): (Vec<&TopicLayout>, Vec<_>) = topics.iter().partition(is_there);
+        self.health.works();
+        let mut unchecked = existing;
+        unchecked.retain(|topic| !self.checked().contains(&topic.name));
+        unchecked.extend(self.create(&missing).await?);
+        self.check(&unchecked).await?;
+        self.checked().extend(topics.iter().map(|topic| topic.name.clone()));
+        Ok(())
+    }
+
+    fn checked(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.checked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes these; returns those that somebody else was faster with.
+    async fn create<'a>(
+        &self,
+        topics: &[&'a TopicLayout],
+    ) -> Result<Vec<&'a TopicLayout>, BrokerError> {
+        let failed = |error| self.health.unavailable(DURING, error);
+        if topics.is_empty() {
+            return Ok(Vec::new());
+        }
+        let retention: Vec<String> = topics.iter().map(|topic| retention(topic)).collect();
         let bytes: Vec<String> =
             topics.iter().map(|topic| topic.max_message_bytes.to_string()).collect();
         let new = topics.iter().zip(retention.iter().zip(&bytes));
@@ -50,18 +84,15 @@ impl Declarer {
             .collect();
         let made = self.admin.create_topics(&new, &options()).await.map_err(failed)?;
         let mut existing = Vec::new();
-        for (topic, made) in topics.iter().zip(made) {
+        for (topic, made) in topics.iter().copied().zip(made) {
             match made {
                 Ok(_) => {}
                 Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => existing.push(topic),
-                Err((_, code @ RDKafkaErrorCode::InvalidReplicationFactor)) => {
-                    return Err(mismatch(topic, format!("it cannot be made: {code}")));
-                }
+                // Too few brokers for the copies is one of these: some may be on their way.
                 Err((_, code)) => return Err(failed(code.into_error())),
             }
         }
-        self.health.works();
-        self.check(&existing).await
+        Ok(existing)
     }
 
     async fn check(&self, topics: &[&TopicLayout]) -> Result<(), BrokerError> {

@@ -217,6 +217,9 @@ impl Poller {
                 note(&self.health, &error, &chain(&error));
                 if ends(&error) {
                     self.end(&error);
+                } else if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+                    // For a moment that is so whenever the only connection is made anew.
+                    self.ask(under);
                 } else if is_missing(&error) {
                     // So it is for a moment after the topic was made, and from when it is deleted.
                     under.is_missing = true;
@@ -431,15 +434,14 @@ async fn closed(closing: &mut watch::Receiver<bool>) {
 /// Whether a new subscription is needed, or a person. What the client mends itself goes on.
 fn ends(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::{
-        AllBrokersDown, Authentication, Fatal, GroupAuthorizationFailed, PollExceeded,
-        SaslAuthenticationFailed, TopicAuthorizationFailed, UnknownGroup,
+        Authentication, Fatal, GroupAuthorizationFailed, PollExceeded, SaslAuthenticationFailed,
+        TopicAuthorizationFailed, UnknownGroup,
     };
     matches!(error, KafkaError::MessageConsumptionFatal(_))
         || matches!(
             error.rdkafka_error_code(),
             Some(
-                AllBrokersDown
-                    | Authentication
+                Authentication
                     | Fatal
                     | GroupAuthorizationFailed
                     | PollExceeded
