@@ -28,7 +28,7 @@ use tokio::sync::watch;
 use crate::schemas::{assert_valid, published, schema, strict};
 
 /// So many made-up orders have every mishap among them.
-const ORDERS: u64 = 3_000;
+const ORDERS: u64 = 1_500;
 const SEED: u64 = 4;
 /// Longer than any order takes, its deadlines included.
 const LONG: Millis = Millis(120 * Millis::DAY.0);
