@@ -8,6 +8,7 @@ mod print;
 
 mod audit;
 mod bench;
+mod contract;
 mod definitions;
 mod dev;
 mod open;
@@ -71,6 +72,8 @@ enum Command {
     Explain(order::Explain),
     /// Compare the participants' ledgers with the sagas.
     Audit(audit::Audit),
+    /// Print what others build against: AsyncAPI, OpenAPI, JSON Schemas.
+    Contract(contract::Contract),
     /// Check, test, draw and publish saga definitions.
     #[command(subcommand)]
     Saga(definitions::Saga),
@@ -123,6 +126,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<End> {
         Command::Bench(command) => command.run(config).await,
         Command::Order(command) => command.run(&config).await,
         Command::Explain(command) => command.run(&config).await,
+        Command::Contract(command) => command.run(),
         Command::Saga(command) => command.run(&config).await,
     }
 }

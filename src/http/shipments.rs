@@ -90,16 +90,26 @@ fn read(body: &Value, shipment_id: &str) -> Result<Report, (&'static str, &'stat
     let known = STATUSES.into_iter().find(|(status, _)| text("status") == Some(status));
     let (status, fact) = known.ok_or(("status", "must be IN_TRANSIT, DELIVERED or FAILED"))?;
     let happened_at = text("timestamp")
-        .and_then(from_rfc3339)
+        .and_then(moment)
         .ok_or(("timestamp", "must be a time such as 2026-01-31T12:00:00Z (RFC 3339)"))?;
     let location = match body.get("location") {
         None | Some(Value::Null) => None,
+        Some(location) if !location.is_object() => {
+            return Err(("location", "must be an object with lat and lng"));
+        }
         Some(location) => Some((
             degrees(location, "lat", 90.0).ok_or(("location.lat", "must be -90 to 90"))?,
             degrees(location, "lng", 180.0).ok_or(("location.lng", "must be -180 to 180"))?,
         )),
     };
     Ok(Report { status, fact, happened_at, location })
+}
+
+/// A time as RFC 3339 and JSON Schemas have it. The parser alone takes any character where the `T`
+/// belongs.
+fn moment(text: &str) -> Option<Time> {
+    let separator = text.as_bytes().get("2026-01-31".len());
+    from_rfc3339(text).filter(|_| matches!(separator, Some(b'T' | b't')))
 }
 
 fn degrees(location: &Value, field: &str, most: f64) -> Option<f64> {
@@ -129,6 +139,10 @@ mod tests {
         let placed = |lat: Value, lng: Value| json!({ "status": "FAILED", "timestamp": at, "location": { "lat": lat, "lng": lng } });
         assert_eq!(refused(placed(json!(90.1), json!(0))), "location.lat");
         assert_eq!(refused(placed(json!(0), json!("x"))), "location.lng");
+        let apart = json!({ "status": "FAILED", "timestamp": "2026-01-31x12:00:00Z" });
+        assert_eq!(refused(apart), "timestamp");
+        let nowhere = json!({ "status": "FAILED", "timestamp": at, "location": [1, 2] });
+        assert_eq!(refused(nowhere), "location");
         let other = json!({ "status": "FAILED", "timestamp": at, "shipment_id": "S-2" });
         assert_eq!(refused(other), "shipment_id");
     }
