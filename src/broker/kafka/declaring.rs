@@ -35,8 +35,8 @@ impl Declarer {
         Ok(Declarer { admin: Arc::new(admin), health, checked: Mutex::default() })
     }
 
-    /// Makes the topics that are missing and looks at the others.
-    pub async fn declare(&self, topics: &[TopicLayout]) -> Result<(), BrokerError> {
+    /// Makes the topics that are missing and looks at the others. Returns those that were missing.
+    pub async fn declare(&self, topics: &[TopicLayout]) -> Result<Vec<String>, BrokerError> {
         let failed = |error| self.health.unavailable(DURING, error);
         let admin = self.admin.clone();
         let look = move || admin.inner().fetch_metadata(None, ASK_TIMEOUT);
@@ -52,7 +52,7 @@ impl Declarer {
         unchecked.extend(self.create(&missing).await?);
         self.check(&unchecked).await?;
         self.checked().extend(topics.iter().map(|topic| topic.name.clone()));
-        Ok(())
+        Ok(missing.iter().map(|topic| topic.name.clone()).collect())
     }
 
     fn checked(&self) -> MutexGuard<'_, BTreeSet<String>> {

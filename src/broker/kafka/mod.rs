@@ -126,9 +126,9 @@ impl Broker for KafkaBroker {
     async fn declare(&self, topology: &Topology) -> Result<(), BrokerError> {
         self.closed()?;
         let topics = self.address.names.layout(topology, &self.address.settings);
-        self.declarer()?.declare(&topics).await?;
+        let new = self.declarer()?.declare(&topics).await?;
         let names: Vec<String> = topics.into_iter().map(|topic| topic.name).collect();
-        self.publisher.learn(&names).await
+        self.publisher.learn(&names, &new).await
     }
 
     async fn consume(

@@ -103,9 +103,10 @@ impl Publisher {
         Ok(current.insert(client).clone())
     }
 
-    /// Waits until these topics can be used. A producer that has once missed one would go on
-    /// refusing it for minutes.
-    pub async fn learn(&self, topics: &[String]) -> Result<(), BrokerError> {
+    /// Waits until these topics can be used, of which some are `new`. A producer that has once
+    /// missed one would go on refusing it for minutes.
+    pub async fn learn(&self, topics: &[String], new: &[String]) -> Result<(), BrokerError> {
+        self.known().retain(|topic| !new.contains(topic));
         if topics.iter().all(|topic| self.known().contains(topic)) {
             return Ok(());
         }
