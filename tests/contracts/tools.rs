@@ -129,7 +129,7 @@ pub async fn made_up_requests_break_nothing() -> Result<(), String> {
     made_up(platform, UNSIGNED_EXAMPLES, &["--include-tag", "operations"], false).await;
     served.abort();
     let (sagas, letters) = world.written().await;
-    assert!(sagas > 10, "{sagas} orders were taken");
+    assert!(sagas > 1, "none of the made-up orders was taken");
     assert_eq!(letters, 0);
     assert!(world.telemetry.health.report().0, "the worker is well");
     world.stop().await;
