@@ -18,10 +18,10 @@ const OPENAPI: &str = include_str!("../../docs/openapi.yaml");
 const PARTICIPANTS: &str = include_str!("../../docs/participants.md");
 /// By name; they refer to each other as files in one folder.
 const SCHEMAS: [(&str, &str); 21] = schemas! {
-    "cancel" "cancellation" "cloudevent" "command" "common" "envelope" "fact"
+    "cancel" "cancellation" "cloudevent" "command" "envelope" "fact"
     "order" "order-cancel-refused" "order-cancel-requested" "order-created" "order-reached"
     "order-view" "probe" "probe-reply" "problem" "readiness" "receipt" "reply" "saga-attention"
-    "shipment-status"
+    "shipment-status" "values"
 };
 
 #[derive(Debug, Args)]
