@@ -112,11 +112,13 @@ impl Declarer {
             let found = described.iter().find(|resource| {
                 matches!(&resource.specifier, OwnedResourceSpecifier::Topic(name) if *name == topic.name)
             });
-            if let Some(found) = found {
-                let value = |name: &str| found.get(name)?.value.clone();
-                let different = difference(topic, value).map(|detail| mismatch(topic, detail));
-                different.map_or(Ok(()), Err)?;
+            let value = |name: &str| found?.get(name)?.value.clone();
+            if value("retention.ms").is_none() {
+                // Made a moment ago, and not known to the one who was asked.
+                let why = format!("the topic '{}' does not say yet how long it keeps", topic.name);
+                return Err(self.health.unavailable(DURING, why));
             }
+            difference(topic, value).map_or(Ok(()), |detail| Err(mismatch(topic, detail)))?;
         }
         Ok(())
     }
