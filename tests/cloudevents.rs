@@ -8,6 +8,9 @@
 #[allow(dead_code)] // each suite uses a part of these
 #[path = "services_e2e/instance.rs"]
 mod instance;
+#[cfg(feature = "kafka")]
+#[path = "services_e2e/lag.rs"]
+mod lag;
 #[allow(dead_code)]
 #[path = "services_e2e/orders.rs"]
 mod orders;

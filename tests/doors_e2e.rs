@@ -8,6 +8,9 @@ mod client;
 #[allow(dead_code)] // and of this
 #[path = "services_e2e/instance.rs"]
 mod instance;
+#[cfg(feature = "kafka")]
+#[path = "services_e2e/lag.rs"]
+mod lag;
 #[path = "doors/load.rs"]
 mod load;
 #[allow(dead_code)] // the services' suite uses the rest of these

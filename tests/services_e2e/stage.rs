@@ -30,7 +30,7 @@ const LOOK: Duration = Duration::from_secs(2);
 const SHOWN_LINES: usize = 15;
 
 /// All queues of the two shipped definitions that these cases fill.
-const QUEUES: [&str; 8] = [
+const QUEUES: [&str; 9] = [
     "makegood.orders",
     "makegood.facts",
     "makegood.replies",
@@ -39,6 +39,7 @@ const QUEUES: [&str; 8] = [
     "wms.commands",
     "tms.commands",
     "loan.commands",
+    "notifications.commands",
 ];
 
 /// Sagas at their end, or under attention.

@@ -156,7 +156,7 @@ impl Ledger {
         if !is_covered {
             return Next::Commit;
         }
-        let returns = came_before.then(|| if is_first { deliveries } else { 1 });
+        let returns = came_before.then_some(if is_first { deliveries } else { 1 });
         Next::HandOut { number: self.take(offset), returns }
     }
 
