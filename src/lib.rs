@@ -21,10 +21,10 @@
 //! * [`order`]: what a paid order is, parsed once at the border.
 //! * [`catalog`]: definitions as their authors write them; checked, tested, drawn.
 //! * [`store`]: where sagas are kept: PostgreSQL, SQLite; one conformance suite for both.
-//! * [`broker`]: what carries messages: RabbitMQ, memory; one conformance suite for both.
-//! * [`worker`]: the pipeline in the picture. No SQL, no AMQP, no rules.
+//! * [`broker`]: what carries messages: RabbitMQ, Kafka, memory; one conformance suite for all.
+//! * [`worker`]: the pipeline in the picture. No SQL, no AMQP or Kafka, no rules.
 //! * [`operate`]: what people ask and do: explain, timeline, cancel.
-//! * [`http`]: health, readiness, metrics.
+//! * [`http`]: the doors for signed orders and scans; health, readiness, metrics.
 //! * [`telemetry`] and [`clock`]: leaves that any room but the pure ones may use.
 //! * [`fixture`]: the outside, simulated, and the auditor. It knows no worker.
 //! * [`cli`] and [`config`]: wiring.
@@ -56,6 +56,10 @@
 //! * **A compensation that was rejected is tried under a new id**, because participants repeat
 //!   their first answer to an id they know.
 //! * **Steps say what they `need` of an order** (data minimisation): a courier learns no loan.
+//! * **Notices are not steps.** Whoever tells the customer gets one command, once for each state,
+//!   that nothing waits for: a mail server that is down holds up neither goods nor money.
+//! * **A push is answered from the lane that commits it**, so that many pushes share a commit, and
+//!   its receipt is derived from the saga: it is the same for ever, with no table of receipts.
 //! * **The loan is reversed when everything else is back**, the stock included: a refused
 //!   compensation lets the order go on, and money that is back already cannot.
 

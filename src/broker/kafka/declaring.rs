@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::admin::{
-    AdminClient, AdminOptions, ConfigResource, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
+    AdminClient, AdminOptions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
     TopicReplication,
 };
 use rdkafka::error::RDKafkaErrorCode;
@@ -15,8 +15,12 @@ use rdkafka::metadata::Metadata;
 use super::client::{ASK_TIMEOUT, Health, Listener, blocking};
 use super::topics::TopicLayout;
 use crate::broker::BrokerError;
+use crate::clock::wait;
 
 const DURING: &str = "declaring";
+/// How often a topic is asked what it is like, and the pause between: some seconds in all.
+const LOOKS: u32 = 25;
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub struct Declarer {
@@ -95,32 +99,50 @@ impl Declarer {
         Ok(existing)
     }
 
+    /// A topic that was made a moment ago may not be known yet to the one who is asked.
     async fn check(&self, topics: &[&TopicLayout]) -> Result<(), BrokerError> {
-        if topics.is_empty() {
-            return Ok(());
+        let mut unchecked = topics.to_vec();
+        for _ in 0..LOOKS {
+            if unchecked.is_empty() {
+                return Ok(());
+            }
+            unchecked = self.look_at(&unchecked).await?;
+            if !unchecked.is_empty() {
+                wait(LOOK_AGAIN).await;
+            }
         }
+        match unchecked.first() {
+            None => Ok(()),
+            Some(topic) => {
+                let why = format!("the topic '{}' does not say how long it keeps", topic.name);
+                Err(self.health.unavailable(DURING, why))
+            }
+        }
+    }
+
+    /// Returns the topics that do not say yet what they are like.
+    async fn look_at<'a>(
+        &self,
+        topics: &[&'a TopicLayout],
+    ) -> Result<Vec<&'a TopicLayout>, BrokerError> {
         let failed = |error| self.health.unavailable(DURING, error);
         let resources: Vec<_> =
             topics.iter().map(|topic| ResourceSpecifier::Topic(&topic.name)).collect();
         let described = self.admin.describe_configs(&resources, &options()).await;
-        let described: Vec<ConfigResource> = described
-            .map_err(failed)?
-            .into_iter()
-            .collect::<Result<_, _>>()
-            .map_err(|code| failed(code.into_error()))?;
+        let described = described.map_err(failed)?;
+        let mut unknown = Vec::new();
         for topic in topics {
-            let found = described.iter().find(|resource| {
+            let found = described.iter().flatten().find(|resource| {
                 matches!(&resource.specifier, OwnedResourceSpecifier::Topic(name) if *name == topic.name)
             });
             let value = |name: &str| found?.get(name)?.value.clone();
             if value("retention.ms").is_none() {
-                // Made a moment ago, and not known to the one who was asked.
-                let why = format!("the topic '{}' does not say yet how long it keeps", topic.name);
-                return Err(self.health.unavailable(DURING, why));
+                unknown.push(*topic);
+            } else if let Some(detail) = difference(topic, value) {
+                return Err(mismatch(topic, detail));
             }
-            difference(topic, value).map_or(Ok(()), |detail| Err(mismatch(topic, detail)))?;
         }
-        Ok(())
+        Ok(unknown)
     }
 }
 
