@@ -17,6 +17,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, LogFormat};
 use crate::fixture::{self, Broken, ScriptedOrder, Scripts, Shop, Simulation, Timeline, orders};
 use crate::saga::{Millis, Time};
+use crate::telemetry::chain;
 use crate::worker::{shutdown, topology};
 
 /// How fast the simulated outside lives: ten days of delivery pass in some forty seconds.
@@ -120,7 +121,7 @@ impl Participants {
 
 async fn declare(broker: &dyn Broker, topology: &crate::broker::Topology) {
     while let Err(error) = broker.declare(topology).await {
-        tracing::warn!(%error, "the broker is not there yet; trying again");
+        tracing::warn!(error = chain(&error), "the broker is not there yet; trying again");
         crate::clock::wait(Duration::from_secs(1)).await;
     }
 }
