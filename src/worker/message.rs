@@ -119,8 +119,6 @@ fn command(
         (Direction::Compensate, Some(undo)) => &undo.needs,
         _ => &step.needs,
     };
-    let is_needed = is_needed(needs.as_deref());
-    let order = order.iter().filter(|(name, _)| is_needed(name));
     let forward = saga.steps[index].generation;
     let undoes_command = direction == Direction::Compensate && forward > 0;
     let id = CommandId::of(saga.id, &step.name, direction, generation);
@@ -135,7 +133,7 @@ fn command(
         attempt,
         compensates: undoes_command
             .then(|| CommandId::of(saga.id, &step.name, Direction::Forward, forward).0),
-        order: order.map(|(name, value)| (name.as_str(), &**value)).collect(),
+        order: needed(order, needs.as_deref()),
         results: results(setting, index),
     };
     let channel = Channel::Commands(participant.to_owned());
@@ -146,8 +144,6 @@ fn command(
 /// step is called.
 fn notice(setting: &Setting<'_>, order: &Fields, number: u16, notice: &Notice) -> Outgoing {
     let id = CommandId::of_notice(setting.saga.id, notice);
-    let is_needed = is_needed(notice.needs.as_deref());
-    let order = order.iter().filter(|(name, _)| is_needed(name));
     let data = CommandData {
         command_id: id.0,
         saga_id: setting.saga.id.0,
@@ -158,19 +154,21 @@ fn notice(setting: &Setting<'_>, order: &Fields, number: u16, notice: &Notice) -
         direction: Direction::Forward.as_str(),
         attempt: 1,
         compensates: None,
-        order: order.map(|(name, value)| (name.as_str(), &**value)).collect(),
+        order: needed(order, notice.needs.as_deref()),
         results: BTreeMap::new(),
     };
     let channel = Channel::Commands(notice.participant.clone());
     outgoing(setting, channel, number, id.0, format!("{}.v1", notice.command), &data)
 }
 
-/// Which fields of an order go out: those named, or all that are not told anyway.
-fn is_needed(needs: Option<&[String]>) -> impl Fn(&str) -> bool {
-    move |name: &str| match needs {
-        None => !matches!(name, "order_id" | "tenant_id"),
-        Some(names) => names.iter().any(|needed| needed == name),
-    }
+/// The fields of an order that go out: those named, or all that are not told anyway.
+fn needed<'a>(order: &'a Fields, needs: Option<&[String]>) -> BTreeMap<&'a str, &'a RawValue> {
+    let is_needed = |name: &String| match needs {
+        None => !matches!(name.as_str(), "order_id" | "tenant_id"),
+        Some(names) => names.contains(name),
+    };
+    let fields = order.iter().filter(|(name, _)| is_needed(name));
+    fields.map(|(name, value)| (name.as_str(), &**value)).collect()
 }
 
 /// The results of the step itself and of all that it depends on.
