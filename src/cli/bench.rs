@@ -299,3 +299,28 @@ impl Result {
         table
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::DEFINITION;
+
+    /// The steps of a definition, without what tells others of them.
+    fn steps(text: &str) -> Vec<toml::Table> {
+        let mut all: toml::Table = text.parse().expect("TOML");
+        let toml::Value::Array(steps) = all.remove("step").expect("steps") else {
+            panic!("steps are a list");
+        };
+        let mut steps: Vec<toml::Table> =
+            steps.into_iter().map(|step| step.try_into().expect("a table")).collect();
+        steps
+            .iter_mut()
+            .for_each(|step| step.retain(|key, _| !["reaches", "shipment"].contains(&key)));
+        steps
+    }
+
+    #[test]
+    fn the_bench_runs_the_steps_that_ship() {
+        let shipped = include_str!("../../sagas/order-fulfilment.toml");
+        assert_eq!(steps(DEFINITION), steps(shipped));
+    }
+}
