@@ -22,52 +22,39 @@ mod rabbitmq;
 #[allow(dead_code)]
 #[path = "services_e2e/stage.rs"]
 mod stage;
+#[path = "services_e2e/trial.rs"]
+mod trial;
 
-use std::path::PathBuf;
-use std::pin::Pin;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
-use libtest_mimic::{Arguments, Completion, Trial};
+use libtest_mimic::Arguments;
+
+use trial::trial;
 
 /// A case that takes longer hangs; each wait inside has a shorter bound, and says what for.
 const PATIENCE: Duration = Duration::from_secs(240);
 
-type Case = fn(PathBuf) -> Pin<Box<dyn Future<Output = ()>>>;
-
 fn main() -> ExitCode {
     let trials = vec![
-        trial("rabbitmq::the_sdk_reads_all_and_is_understood", |python| {
-            Box::pin(rabbitmq::the_sdk_reads_all_and_is_understood(python))
+        trial("rabbitmq::the_sdk_reads_all_and_is_understood", PATIENCE, python, |python| {
+            rabbitmq::the_sdk_reads_all_and_is_understood(python)
         }),
-        trial("rabbitmq::a_check_beside_a_running_worker_disturbs_nobody", |_| {
-            Box::pin(rabbitmq::a_check_beside_a_running_worker_disturbs_nobody())
-        }),
+        trial(
+            "rabbitmq::a_check_beside_a_running_worker_disturbs_nobody",
+            PATIENCE,
+            |_| Ok(()),
+            |()| rabbitmq::a_check_beside_a_running_worker_disturbs_nobody(),
+        ),
     ];
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
     instance::stop_shared();
     conclusion.exit_code()
 }
 
-fn trial(name: &str, case: Case) -> Trial {
-    Trial::ignorable_test(name, move || {
-        let python = match instance::scripts().and_then(|scripts| python(&scripts)) {
-            Ok(python) => python,
-            Err(reason) => {
-                eprintln!("skipped: {reason}");
-                return Ok(Completion::ignored_with(reason));
-            }
-        };
-        let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
-        let ran = runtime.block_on(async { tokio::time::timeout(PATIENCE, case(python)).await });
-        runtime.shutdown_background();
-        ran.map(|()| Completion::Completed)
-            .map_err(|_| format!("still not finished after {PATIENCE:?}").into())
-    })
-}
-
 /// The interpreter that has the SDK.
-fn python(scripts: &std::path::Path) -> Result<PathBuf, String> {
+fn python(scripts: &Path) -> Result<PathBuf, String> {
     let script = scripts.join("python.sh");
     let made = Command::new(&script).arg("path").stdin(Stdio::null()).output();
     let made = made.map_err(|error| format!("{}: {error}", script.display()))?;

@@ -28,12 +28,16 @@ mod shortage;
 mod stage;
 #[path = "services_e2e/start.rs"]
 mod start;
+#[path = "services_e2e/trial.rs"]
+mod trial;
 
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use libtest_mimic::{Arguments, Completion, Trial};
+use libtest_mimic::Arguments;
+
+use trial::trial;
 
 /// A case that takes longer hangs; each wait inside has a shorter bound, and says what for.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -126,21 +130,6 @@ fn on_kafka() -> Vec<Case> {
 fn run_all(cases: Vec<Case>, at_once: usize) -> bool {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(arguments.test_threads.map_or(at_once, |n| n.min(at_once)));
-    let trials = cases.into_iter().map(|(name, case)| trial(name, case)).collect();
-    libtest_mimic::run(&arguments, trials).has_failed()
-}
-
-fn trial(name: &str, case: fn() -> Pin<Box<dyn Future<Output = ()>>>) -> Trial {
-    Trial::ignorable_test(name, move || {
-        if let Err(reason) = instance::scripts() {
-            eprintln!("skipped: {reason}");
-            return Ok(Completion::ignored_with(reason));
-        }
-        let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
-        let ran = runtime.block_on(async { tokio::time::timeout(PATIENCE, case()).await });
-        // What a case left running in the background does not hold up the next one.
-        runtime.shutdown_background();
-        ran.map(|()| Completion::Completed)
-            .map_err(|_| format!("still not finished after {PATIENCE:?}").into())
-    })
+    let trial = |(name, case): Case| trial(name, PATIENCE, |_| Ok(()), move |()| case());
+    libtest_mimic::run(&arguments, cases.into_iter().map(trial).collect()).has_failed()
 }

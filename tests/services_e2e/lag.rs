@@ -21,7 +21,8 @@ fn sum(url: &str) -> Option<u32> {
     let (hosts, path) = url.split_once("://")?.1.split_once('/')?;
     let (prefix, _) = path.split_once('?')?;
     let names = Names { prefix: format!("{prefix}.") };
-    let commands = ["inventory", "wms", "tms", "loan"].map(|name| Channel::Commands(name.into()));
+    let commands = ["inventory", "wms", "tms", "loan", "notifications"];
+    let commands = commands.map(|name| Channel::Commands(name.into()));
     let channels = [Channel::Orders, Channel::Facts, Channel::Replies].into_iter().chain(commands);
     let mut sum = 0;
     for channel in channels {
