@@ -20,6 +20,7 @@ use std::str::FromStr;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::sync::watch;
 
 pub use envelope::{Event, Malformed};
 
@@ -148,6 +149,20 @@ pub enum Channel {
     Events,
     /// What the broker itself gave up delivering.
     Dead,
+}
+
+/// What a broker with connections says to a call after it was closed.
+fn still_open(closing: &watch::Sender<bool>) -> Result<(), BrokerError> {
+    match *closing.borrow() {
+        true => Err(BrokerError::Unavailable { during: "closing", source: None }),
+        false => Ok(()),
+    }
+}
+
+/// The same of messages.
+fn unpublished(messages: &[Outgoing]) -> Vec<Result<(), PublishError>> {
+    let closed = PublishError::Unknown("the broker is closed".to_owned());
+    vec![Err(closed); messages.len()]
 }
 
 impl fmt::Display for Channel {

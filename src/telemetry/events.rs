@@ -46,15 +46,17 @@ impl Telemetry {
         String::from_utf8(text).unwrap_or_default()
     }
 
-    /// A part (database, a channel, the relay) works, or does not and why. Logged when it changes.
+    /// A part (database, a channel, the relay) works, or does not and why. Logged when it changes;
+    /// each further failed attempt only for those who look closely.
     pub fn part(&self, part: &'static str, trouble: Option<&dyn std::error::Error>) {
         let trouble = trouble.map(chain);
         self.metrics.connected.with_label_values(&[part]).set(i64::from(trouble.is_none()));
-        if self.health.set(part, trouble.clone()) {
-            match trouble {
-                None => tracing::info!(part, "working"),
-                Some(error) => tracing::warn!(part, error, "not working; trying again"),
-            }
+        let is_news = self.health.set(part, trouble.clone());
+        match trouble {
+            None if is_news => tracing::info!(part, "working"),
+            None => {}
+            Some(error) if is_news => tracing::warn!(part, error, "not working; trying again"),
+            Some(error) => tracing::debug!(part, error, "still not working"),
         }
     }
 

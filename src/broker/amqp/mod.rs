@@ -19,7 +19,10 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::topology::Names;
-use super::{Broker, BrokerError, Channel, Consumer, Outgoing, PublishError, Status, Topology};
+use super::{
+    Broker, BrokerError, Channel, Consumer, Outgoing, PublishError, Status, Topology, still_open,
+    unpublished,
+};
 pub use line::InvalidUrl;
 use line::{Address, Line};
 use publishing::Publisher;
@@ -65,19 +68,12 @@ impl AmqpBroker {
             names,
         })
     }
-
-    fn closed(&self) -> Result<(), BrokerError> {
-        if *self.closing.borrow() {
-            return Err(BrokerError::Unavailable { during: "closing", source: None });
-        }
-        Ok(())
-    }
 }
 
 #[async_trait]
 impl Broker for AmqpBroker {
     async fn declare(&self, topology: &Topology) -> Result<(), BrokerError> {
-        self.closed()?;
+        still_open(&self.closing)?;
         let open = self.consuming.open().await?;
         declaring::declare(&open, &self.names.layout(topology)).await
     }
@@ -87,16 +83,15 @@ impl Broker for AmqpBroker {
         channel: &Channel,
         prefetch: u16,
     ) -> Result<Box<dyn Consumer>, BrokerError> {
-        self.closed()?;
+        still_open(&self.closing)?;
         let open = self.consuming.open().await?;
         let closing = self.closing.subscribe();
         consuming::consume(&open, &self.names, channel, prefetch, closing).await
     }
 
     async fn publish(&self, messages: &[Outgoing]) -> Vec<Result<(), PublishError>> {
-        if self.closed().is_err() {
-            let closed = PublishError::Unknown("the broker is closed".to_owned());
-            return vec![Err(closed); messages.len()];
+        if still_open(&self.closing).is_err() {
+            return unpublished(messages);
         }
         self.publisher.publish(messages).await
     }

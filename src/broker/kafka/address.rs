@@ -113,7 +113,8 @@ impl Address {
         }
     }
 
-    fn property(&mut self, name: &str, value: String) {
+    /// Sets a property of all clients.
+    pub fn property(&mut self, name: &str, value: String) {
         self.properties.push((name.to_owned(), value.into()));
     }
 

@@ -49,9 +49,8 @@ impl Health {
         during: &'static str,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> BrokerError {
-        let told = self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let source = source.into();
-        let source = match told {
+        let source = match self.told() {
             Some(told) => Told { told, source }.into(),
             None => source,
         };

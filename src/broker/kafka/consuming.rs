@@ -166,13 +166,10 @@ pub async fn consume(
     for (name, value) in SETTINGS {
         config.set(name, value);
     }
-    let group = match channel {
-        // Each subscriber of events is by itself, as is who asks aside, and joins no group; a name
-        // must be given.
-        Channel::Events | Channel::ReplyTo(_) => {
-            format!("{}.{}", names.group(channel), uuid::Uuid::new_v4())
-        }
-        _ => names.group(channel),
+    let group = match Names::has_group(channel) {
+        true => names.group(channel),
+        // It joins none; a name must be given.
+        false => format!("{}.{}", names.group(channel), uuid::Uuid::new_v4()),
     };
     config.set("group.id", group);
     let subscription = Subscription::new(channel.clone(), prefetch);
@@ -186,8 +183,8 @@ pub async fn consume(
     let looked_for = looked_for.expect("orders have a topic");
     let partitions = look(handle.client(), &looked_for, &health).await?;
     health.works();
-    match (channel, topic) {
-        (Channel::Events | Channel::ReplyTo(_), Some(topic)) => {
+    match (Names::has_group(channel), topic) {
+        (false, Some(topic)) => {
             from_the_end(&handle, &subscription, &topic, partitions).await.map_err(failed)?;
         }
         (_, Some(topic)) => handle.client().subscribe(&[&topic]).map_err(failed)?,

@@ -24,7 +24,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub struct Declarer {
-    admin: Arc<AdminClient<Listener>>,
+    /// There until the declarer goes.
+    admin: Option<Arc<AdminClient<Listener>>>,
     health: Health,
     /// Topics that were as they must be. It is asked often, and the controller has other work.
     checked: Mutex<BTreeSet<String>>,
@@ -36,13 +37,13 @@ impl Declarer {
         use rdkafka::config::FromClientConfigAndContext;
         let admin = AdminClient::from_config_and_context(&config, Listener(health.clone()))
             .map_err(|error| health.unavailable(DURING, error))?;
-        Ok(Declarer { admin: Arc::new(admin), health, checked: Mutex::default() })
+        Ok(Declarer { admin: Some(Arc::new(admin)), health, checked: Mutex::default() })
     }
 
     /// Makes the topics that are missing and looks at the others. Returns those that were missing.
     pub async fn declare(&self, topics: &[TopicLayout]) -> Result<Vec<String>, BrokerError> {
         let failed = |error| self.health.unavailable(DURING, error);
-        let admin = self.admin.clone();
+        let admin = self.admin();
         let look = move || admin.inner().fetch_metadata(None, ASK_TIMEOUT);
         let metadata = blocking(look).await.map_err(failed)?;
         let is_there = |topic: &&TopicLayout| {
@@ -57,6 +58,10 @@ impl Declarer {
         self.check(&unchecked).await?;
         self.checked().extend(topics.iter().map(|topic| topic.name.clone()));
         Ok(missing.iter().map(|topic| topic.name.clone()).collect())
+    }
+
+    fn admin(&self) -> Arc<AdminClient<Listener>> {
+        self.admin.clone().expect("it is there until the declarer goes")
     }
 
     fn checked(&self) -> MutexGuard<'_, BTreeSet<String>> {
@@ -86,7 +91,7 @@ impl Declarer {
                     .set("max.message.bytes", bytes)
             })
             .collect();
-        let made = self.admin.create_topics(&new, &options()).await.map_err(failed)?;
+        let made = self.admin().create_topics(&new, &options()).await.map_err(failed)?;
         let mut existing = Vec::new();
         for (topic, made) in topics.iter().copied().zip(made) {
             match made {
@@ -128,7 +133,7 @@ impl Declarer {
         let failed = |error| self.health.unavailable(DURING, error);
         let resources: Vec<_> =
             topics.iter().map(|topic| ResourceSpecifier::Topic(&topic.name)).collect();
-        let described = self.admin.describe_configs(&resources, &options()).await;
+        let described = self.admin().describe_configs(&resources, &options()).await;
         let described = described.map_err(failed)?;
         let mut unknown = Vec::new();
         for topic in topics {
@@ -193,6 +198,14 @@ pub fn knows(metadata: &Metadata, topics: &[String]) -> bool {
         })
     };
     topics.iter().all(usable)
+}
+
+impl Drop for Declarer {
+    /// Its client takes a while to say goodbye, and does that on a thread of its own.
+    fn drop(&mut self) {
+        let admin = self.admin.take();
+        std::thread::spawn(move || drop(admin));
+    }
 }
 
 trait IntoError {

@@ -36,7 +36,7 @@ mod publishing;
 mod subscription;
 pub mod topics;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -44,7 +44,10 @@ use secrecy::SecretString;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::{Broker, BrokerError, Channel, Consumer, Outgoing, PublishError, Status, Topology};
+use super::{
+    Broker, BrokerError, Channel, Consumer, Outgoing, PublishError, Status, Topology, still_open,
+    unpublished,
+};
 use address::Address;
 pub use address::InvalidUrl;
 use client::Health;
@@ -69,8 +72,8 @@ pub struct KafkaOptions {
 
 pub struct KafkaBroker {
     address: Address,
-    client_id: String,
-    declarer: OnceLock<Arc<Declarer>>,
+    /// Made when something is to be declared, and anew after it failed.
+    declarer: Mutex<Option<Arc<Declarer>>>,
     publisher: Arc<Publisher>,
     consuming: Health,
     /// Turns true when the broker is closed. Each subscription holds a receiver until it has
@@ -86,47 +89,40 @@ impl KafkaBroker {
     pub fn new(options: KafkaOptions) -> Result<KafkaBroker, InvalidUrl> {
         let mut address = Address::new(&options.url)?;
         address.names.prefix.insert_str(0, &options.prefix);
-        let mut config = address.config();
-        config.set("client.id", &options.client_id);
-        let publisher = Publisher::new(config, address.names.clone(), Health::default());
+        address.property("client.id", options.client_id);
+        let publisher = Publisher::new(address.config(), address.names.clone(), Health::default());
         Ok(KafkaBroker {
             address,
-            client_id: options.client_id,
-            declarer: OnceLock::new(),
+            declarer: Mutex::default(),
             publisher: Arc::new(publisher),
             consuming: Health::default(),
             closing: watch::Sender::new(false),
         })
     }
 
-    fn config(&self) -> rdkafka::ClientConfig {
-        let mut config = self.address.config();
-        config.set("client.id", &self.client_id);
-        config
-    }
-
-    fn closed(&self) -> Result<(), BrokerError> {
-        if *self.closing.borrow() {
-            return Err(BrokerError::Unavailable { during: "closing", source: None });
-        }
-        Ok(())
-    }
-
     fn declarer(&self) -> Result<Arc<Declarer>, BrokerError> {
-        if let Some(declarer) = self.declarer.get() {
+        let mut current = self.declarer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(declarer) = &*current {
             return Ok(declarer.clone());
         }
-        let made = Arc::new(Declarer::new(self.config(), self.consuming.clone())?);
-        Ok(self.declarer.get_or_init(|| made).clone())
+        let declarer = Declarer::new(self.address.config(), self.consuming.clone())?;
+        Ok(current.insert(Arc::new(declarer)).clone())
+    }
+
+    /// Gives up a declarer that failed: its client may have forgotten where the cluster is.
+    fn forget(&self, failed: &Arc<Declarer>) {
+        let mut current = self.declarer.lock().unwrap_or_else(PoisonError::into_inner);
+        let _failed = current.take_if(|declarer| Arc::ptr_eq(declarer, failed));
     }
 }
 
 #[async_trait]
 impl Broker for KafkaBroker {
     async fn declare(&self, topology: &Topology) -> Result<(), BrokerError> {
-        self.closed()?;
+        still_open(&self.closing)?;
         let topics = self.address.names.layout(topology, &self.address.settings);
-        let new = self.declarer()?.declare(&topics).await?;
+        let declarer = self.declarer()?;
+        let new = declarer.declare(&topics).await.inspect_err(|_| self.forget(&declarer))?;
         let names: Vec<String> = topics.into_iter().map(|topic| topic.name).collect();
         self.publisher.learn(&names, &new).await
     }
@@ -136,9 +132,9 @@ impl Broker for KafkaBroker {
         channel: &Channel,
         prefetch: u16,
     ) -> Result<Box<dyn Consumer>, BrokerError> {
-        self.closed()?;
+        still_open(&self.closing)?;
         let origin = Origin {
-            config: self.config(),
+            config: self.address.config(),
             names: self.address.names.clone(),
             health: self.consuming.clone(),
             publisher: self.publisher.clone(),
@@ -148,9 +144,8 @@ impl Broker for KafkaBroker {
     }
 
     async fn publish(&self, messages: &[Outgoing]) -> Vec<Result<(), PublishError>> {
-        if self.closed().is_err() {
-            let closed = PublishError::Unknown("the broker is closed".to_owned());
-            return vec![Err(closed); messages.len()];
+        if still_open(&self.closing).is_err() {
+            return unpublished(messages);
         }
         self.publisher.publish(messages).await
     }

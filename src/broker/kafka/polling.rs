@@ -198,7 +198,7 @@ impl Poller {
     }
 
     fn is_recorded(&self) -> bool {
-        self.subscription.channel != Channel::Events
+        Names::has_group(&self.subscription.channel)
     }
 
     fn receive(&self, fetched: KafkaResult<BorrowedMessage<'_>>, under: &mut Under) {
@@ -371,7 +371,7 @@ impl Poller {
     async fn farewell(self, under: Under) {
         self.subscription.end("the subscription is over");
         let Poller { handle, subscription, looked_for, .. } = self;
-        let is_recorded = subscription.channel != Channel::Events;
+        let is_recorded = Names::has_group(&subscription.channel);
         let Under { arriving, leaving, commit, .. } = under;
         if let Some(under_way) = commit {
             // The last one says the same and more.

@@ -86,14 +86,21 @@ impl Publisher {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn client(&self) -> Result<Client, KafkaError> {
-        let mut current = self.current();
-        // One that has lost track of what was written refuses everything from then on.
-        if current.as_ref().is_some_and(|client| client.client().fatal_error().is_some())
-            && let Some(broken) = current.take()
-        {
-            std::thread::spawn(move || drop(broken));
+    /// Gives up a producer that got no answer. A librdkafka whose whole cluster was away may
+    /// forget all of its addresses, and then asks nobody any more.
+    fn replace(&self) {
+        if let Some(silent) = self.current().take() {
+            std::thread::spawn(move || drop(silent));
         }
+    }
+
+    fn client(&self) -> Result<Client, KafkaError> {
+        // One that has lost track of what was written refuses everything from then on.
+        let is_broken = |client: &Client| client.client().fatal_error().is_some();
+        if self.current().as_ref().is_some_and(is_broken) {
+            self.replace();
+        }
+        let mut current = self.current();
         if let Some(client) = &*current {
             return Ok(client.clone());
         }
@@ -111,7 +118,10 @@ impl Publisher {
             return Ok(());
         }
         for _ in 0..LOOKS {
-            let failed = |error: KafkaError| self.health.unavailable(DURING, error);
+            let failed = |error: KafkaError| {
+                self.replace();
+                self.health.unavailable(DURING, error)
+            };
             let client = self.client().map_err(failed)?;
             let look = move || client.client().fetch_metadata(None, ASK_TIMEOUT);
             if knows(&blocking(look).await.map_err(failed)?, topics) {
@@ -188,6 +198,7 @@ impl Publisher {
             late.for_each(|answer| *answer = Err(Failure::Known(PublishError::Silent)));
         } else {
             self.health.lost();
+            self.replace();
         }
     }
 

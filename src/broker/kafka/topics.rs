@@ -72,6 +72,13 @@ impl Names {
         })
     }
 
+    /// Whether receivers of a channel share it as a group, whose offsets are kept. Each subscriber
+    /// of events is by itself, as is who asks aside.
+    #[must_use]
+    pub fn has_group(channel: &Channel) -> bool {
+        !matches!(channel, Channel::Events | Channel::ReplyTo(_))
+    }
+
     /// Where a topic's messages go that were delivered too often.
     #[must_use]
     pub fn dead(&self, topic: &str) -> String {
