@@ -40,7 +40,7 @@ use libtest_mimic::Arguments;
 use trial::trial;
 
 /// A case that takes longer hangs; each wait inside has a shorter bound, and says what for.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(360);
 /// Cases at the same time. They mostly wait for couriers and leases; each may have a database
 /// and a broker of its own in memory.
 const AT_ONCE: usize = 5;

@@ -114,8 +114,14 @@ impl World {
         }
     }
 
+    /// RabbitMQ 3.10 gives up for good on what moves dead letters where queues go while these
+    /// parts of it still start. After a restart they stay, in a RabbitMQ that is the tests' own.
     pub fn cleanup(&self) -> Cleanup {
-        Cleanup { kind: self.kind.clone(), names: self.names.clone() }
+        let kind = match (&self.kind, self.restarts) {
+            (Kind::Amqp(_), true) => Kind::Alone,
+            (kind, _) => kind.clone(),
+        };
+        Cleanup { kind, names: self.names.clone() }
     }
 }
 

@@ -28,7 +28,9 @@ enum Away {
 /// The names under which a worker that has lost its database or broker says so.
 fn parts(away: &Away) -> &'static [&'static str] {
     match away {
-        Away::Database => &["database", "timers", "sweeper", "outbox", "dead-letters"],
+        Away::Database => {
+            &["database", "definitions", "timers", "sweeper", "outbox", "dead-letters"]
+        }
         Away::Broker => &["orders", "replies", "facts", "dead", "relay"],
     }
 }
