@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use crate::broker::DEFAULT_MAX_MESSAGE_BYTES;
 use crate::http;
+use crate::operate::Policy;
 use crate::telemetry::is_log_filter;
 use crate::worker;
 
@@ -52,6 +53,9 @@ pub struct Config {
     pub http_timeout_seconds: u64,
     /// Signed requests at the same time, 1 to 10,000.
     pub http_in_flight: usize,
+    /// Verbs of operators that need a second person: their names, or `money-and-goods` for all
+    /// that send a command, or settle one without its participant. Separated by commas.
+    pub second_person: String,
     /// Names this installation in the CloudEvents source `/makegood/<deployment>`.
     pub deployment: String,
     /// Parallel processors, 1 to 64.
@@ -94,6 +98,7 @@ impl Default for Config {
             http_tls_certificate: None,
             http_tls_key: None,
             http_timeout_seconds: 10,
+            second_person: "abandon".to_owned(),
             http_in_flight: 512, // with the largest bodies allowed by default: 128 MiB
             deployment: "default".to_owned(),
             lanes: worker.lanes,
@@ -179,6 +184,8 @@ impl Config {
             "max_message_bytes",
             "1024 to 16777216 (bytes)",
         )?;
+        let expected = "none, or verbs such as abandon,resolve, or money-and-goods";
+        expect(Policy::parse(&self.second_person).is_some(), "second_person", expected)?;
         let (seconds, requests) = (self.http_timeout_seconds, self.http_in_flight);
         expect((1..=300).contains(&seconds), "http_timeout_seconds", "1 to 300 (seconds)")?;
         expect((1..=10_000).contains(&requests), "http_in_flight", "1 to 10000 (requests)")?;
@@ -223,6 +230,12 @@ impl Config {
             timeout: Duration::from_secs(self.http_timeout_seconds),
             in_flight: self.http_in_flight,
         }
+    }
+
+    /// Which verbs need a second person.
+    #[must_use]
+    pub fn second_person(&self) -> Policy {
+        Policy::parse(&self.second_person).expect("it was checked")
     }
 
     /// What the worker needs of it.

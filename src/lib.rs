@@ -23,7 +23,7 @@
 //! * [`store`]: where sagas are kept: PostgreSQL, SQLite; one conformance suite for both.
 //! * [`broker`]: what carries messages: RabbitMQ, Kafka, memory; one conformance suite for all.
 //! * [`worker`]: the pipeline in the picture. No SQL, no AMQP or Kafka, no rules.
-//! * [`operate`]: what people ask and do: explain, timeline, cancel.
+//! * [`operate`]: what people ask and do: explain, timeline, the operator's verbs.
 //! * [`http`]: the doors for signed orders and scans; health, readiness, metrics.
 //! * [`telemetry`] and [`clock`]: leaves that any room but the pure ones may use.
 //! * [`fixture`]: the outside, simulated, and the auditor. It knows no worker.

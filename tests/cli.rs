@@ -57,9 +57,12 @@ fn explain_says_what_an_order_waits_for() {
         "attention",
         "steps",
         "awaiting",
+        "in_doubt",
         "next_clock",
         "owed_if_it_fails_now",
         "past_pivot",
+        "possible",
+        "scans",
         "trace",
     ]);
     assert_eq!(keys(&explained[0]), documented);
@@ -166,12 +169,13 @@ fn a_cancelled_order_is_undone_by_the_next_run() {
     let place = small_run();
     let cancel = ["order", "cancel", "o-waiting", "--reason", "fraud", "--actor", "erika"];
     let cancelled = place.makegood(&cancel).exits(0);
-    cancelled.says(&["o-waiting (order-fulfilment): accepted, now compensating"]);
+    cancelled.says(&["o-waiting (order-fulfilment): cancel: accepted; compensating"]);
     let explained = place.makegood(&["explain", "o-waiting"]).exits(0);
     explained.says(&["compensates because it was cancelled", "Left to compensate", "loan.reverse"]);
     let again = place.makegood(&[&cancel[..], &["--json"]].concat()).exits(0).json();
     assert_eq!(again[0]["result"], "accepted"); // as it was answered before
-    let documented = BTreeSet::from(["order_id", "saga_id", "definition", "result", "status"]);
+    let mut documented = BTreeSet::from(["order_id", "tenant_id", "saga_id", "definition"]);
+    documented.extend(["verb", "result", "status", "commands", "effects"]);
     assert_eq!(keys(&again[0]), documented);
 
     let arguments = ["dev", "--orders", "orders.ndjson", "--report", "report"];
@@ -202,7 +206,10 @@ fn deeds(place: &Place) -> Vec<[String; 3]> {
 fn past_the_pivot_a_cancellation_is_refused() {
     let place = small_run();
     let cancel = ["order", "cancel", "o-failed", "--reason", "too late", "--actor", "erika"];
-    place.makegood(&cancel).exits(1).says(&["o-failed (order-fulfilment): refused, now running"]);
+    place
+        .makegood(&cancel)
+        .exits(1)
+        .says(&["o-failed (order-fulfilment): cancel: refused: it is past its pivot; running"]);
     let shown = place.makegood(&["order", "show", "o-failed"]).exits(0);
     shown.says(&["cancellation requested", "cancellation refused: past-pivot"]);
     let missing = place.makegood(&["order", "cancel", "o-failed", "--reason", " "]).exits(2);

@@ -13,7 +13,7 @@ mod trouble;
 mod world;
 
 use makegood::broker::Channel;
-use makegood::operate::cancel;
+use makegood::operate::{Ask, By, Mode, perform};
 use makegood::saga::{CancelState, Phase, Status, Time};
 use makegood::store::Store;
 use serde_json::{Value, json};
@@ -172,8 +172,11 @@ async fn a_fact_of_another_tenant_than_its_envelope_says_is_refused() {
 async fn an_operators_cancel_leaves_a_coarse_due_time() {
     let world = World::new().await;
     world.accepts(order_with("o-1", |_| {})).await;
-    let cancelled = cancel(&*world.store, "/test", ("o-1", None), ("somebody", "a test")).await;
-    assert_eq!(cancelled.expect("cancelled").len(), 1);
+    let (actor, reason) = ("somebody".to_owned(), "a test".to_owned());
+    let by = By { actor, reason, key: Uuid::new_v4(), approver: None };
+    let order = ("o-1", None);
+    let deeds = perform(&*world.store, "/test", order, &Ask::Cancel {}, &by, Mode::Do).await;
+    assert_eq!(deeds.expect("cancelled").len(), 1);
     let Time(due) = world.saga("o-1").await.due.expect("a compensation is under way");
     assert_eq!(due % 1_000, 0, "whole seconds");
     world.stop().await;

@@ -11,8 +11,8 @@ use proptest::test_runner::{FailurePersistence, FileFailurePersistence, TestRunn
 
 use makegood::saga::{
     Backoff, CommandId, Compensation, Definition, Direction, Draft, EventId, FactSeen, Input,
-    Millis, Notice, OrderState, Outcome, ProbeState, Reply, Saga, SagaId, StepSet, Time, Work,
-    decide,
+    Millis, Notice, OrderState, Outcome, ProbeState, Reply, Saga, SagaId, StepSet, Time, Verb,
+    Work, decide, legal,
 };
 use support::rules::Watch;
 use support::world::{Act, World};
@@ -213,6 +213,9 @@ enum Move {
     Jump(u64),
     Cancel,
     LetGo,
+    Hold,
+    Release,
+    Retry(usize),
 }
 
 fn act() -> impl Strategy<Value = Act> {
@@ -238,6 +241,9 @@ fn a_move() -> impl Strategy<Value = Move> {
         1 => (0u64..100_000).prop_map(Move::Jump),
         2 => Just(Move::Cancel),
         1 => Just(Move::LetGo),
+        1 => Just(Move::Hold),
+        2 => Just(Move::Release),
+        1 => any::<usize>().prop_map(Move::Retry),
     ]
 }
 
@@ -259,6 +265,12 @@ fn play(world: &mut World<'_>, moves: &[Move]) -> Result<(), String> {
             }
             Move::Cancel => world.happen(Input::Cancel)?,
             Move::LetGo => world.let_go(),
+            Move::Hold => world.happen(Input::Operator(Verb::Hold))?,
+            Move::Release => world.happen(Input::Operator(Verb::Release))?,
+            Move::Retry(step) => {
+                let step = step % world.saga.steps.len();
+                world.happen(Input::Operator(Verb::Retry { step }))?;
+            }
         }
     }
     world.heal()
@@ -267,12 +279,27 @@ fn play(world: &mut World<'_>, moves: &[Move]) -> Result<(), String> {
 /// Something that anybody could send, true or not.
 #[derive(Debug, Clone)]
 enum Lie {
-    Reply { step: usize, compensate: bool, generation: u16, outcome: u8, from: u8 },
-    Probed { step: usize, generation: u16, state: u8 },
-    Fact { kind: usize, event: u8 },
+    Reply {
+        step: usize,
+        compensate: bool,
+        generation: u16,
+        outcome: u8,
+        from: u8,
+    },
+    Probed {
+        step: usize,
+        generation: u16,
+        state: u8,
+    },
+    Fact {
+        kind: usize,
+        event: u8,
+    },
     Clock(i64),
     Cancel,
     Start,
+    /// An operator does one of the things that are legal, and may be as wrong as anybody.
+    Verb(usize),
 }
 
 fn lie() -> impl Strategy<Value = Lie> {
@@ -289,6 +316,7 @@ fn lie() -> impl Strategy<Value = Lie> {
         4 => (-5_000i64..70_000).prop_map(Lie::Clock),
         1 => Just(Lie::Cancel),
         1 => Just(Lie::Start),
+        2 => any::<usize>().prop_map(Lie::Verb),
     ]
 }
 
@@ -338,6 +366,13 @@ fn told(definition: &Definition, saga: &Saga, lie: &Lie, now: &mut Time) -> Inpu
         }
         Lie::Cancel => Input::Cancel,
         Lie::Start => Input::Start,
+        Lie::Verb(number) => {
+            let legal = legal(definition, saga, *now);
+            match legal.len() {
+                0 => Input::Operator(Verb::Abandon),
+                count => legal[number % count].0.clone(),
+            }
+        }
     }
 }
 

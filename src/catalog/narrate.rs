@@ -38,6 +38,10 @@ pub(super) fn input(definition: &Definition, saga: &Saga, input: &Input) -> Stri
         Input::Start => "start".to_owned(),
         Input::Clock => "the clock".to_owned(),
         Input::Cancel => "cancel requested".to_owned(),
+        Input::Operator(verb) => match verb.step() {
+            Some(step) => format!("{} {}", verb.name(), definition.steps()[step].name),
+            None => verb.name().to_owned(),
+        },
         Input::Fact(fact) => format!("fact {}", fact.kind),
         Input::Reply(reply) => {
             let answer = match &reply.outcome {
@@ -105,6 +109,7 @@ pub(super) fn effect(definition: &Definition, done: &Effect) -> String {
             Announcement::AttentionCleared { step, code } => {
                 format!("cleared: {}", attention(definition, *step, code.as_str()))
             }
+            Announcement::Abandoned => "announce abandoned".to_owned(),
         },
     }
 }

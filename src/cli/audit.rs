@@ -41,7 +41,7 @@ fn advice(report: &AuditReport, options: AuditOptions, folder: Option<&Path>) ->
     }
     if let (true, Some(folder)) = (found(Rule::Outbox), folder) {
         advice.push(format!(
-            "What `order cancel` wrote goes out with the next `makegood dev --data {}`.",
+            "What an operator's verb wrote goes out with the next `makegood dev --data {}`.",
             folder.display()
         ));
     }

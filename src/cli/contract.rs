@@ -17,10 +17,11 @@ const ASYNCAPI: &str = include_str!("../../docs/asyncapi.yaml");
 const OPENAPI: &str = include_str!("../../docs/openapi.yaml");
 const PARTICIPANTS: &str = include_str!("../../docs/participants.md");
 /// By name; they refer to each other as files in one folder.
-const SCHEMAS: [(&str, &str); 21] = schemas! {
+const SCHEMAS: [(&str, &str); 22] = schemas! {
     "cancel" "cancellation" "cloudevent" "command" "envelope" "fact"
     "order" "order-cancel-refused" "order-cancel-requested" "order-created" "order-reached"
-    "order-view" "probe" "probe-reply" "problem" "readiness" "receipt" "reply" "saga-attention"
+    "order-view" "probe" "probe-reply" "problem" "readiness" "receipt" "reply" "saga-abandoned"
+    "saga-attention"
     "shipment-status" "values"
 };
 

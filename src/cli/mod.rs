@@ -20,6 +20,7 @@ mod service;
 mod signals;
 mod simulated;
 mod summary;
+mod verbs;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -65,7 +66,7 @@ enum Command {
     Participant(participant::Participant),
     /// Measure sagas per second.
     Bench(bench::Bench),
-    /// Look at orders, submit and cancel them.
+    /// Look at orders, submit them, and put them right.
     #[command(subcommand)]
     Order(order::Order),
     /// What is an order doing, what does it wait for, and what would be undone?

@@ -5,7 +5,7 @@ use comfy_table::{Table, presets};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{End, Misuse, open, print_json};
+use super::{End, open, print_json};
 use crate::clock::rfc3339;
 use crate::config::Config;
 use crate::operate;
@@ -22,8 +22,8 @@ pub(super) enum Order {
     Submit(super::participants::Submit),
     /// Sign orders and push them over HTTP, as a shop would.
     Push(super::push::Push),
-    /// Cancel an order: undone before its pivot, refused after.
-    Cancel(Cancel),
+    #[command(flatten)]
+    Verb(super::verbs::Verb),
 }
 
 impl Order {
@@ -33,24 +33,24 @@ impl Order {
             Order::Show(show) => show.run(config).await,
             Order::Submit(submit) => submit.run(config).await,
             Order::Push(push) => push.run(config).await,
-            Order::Cancel(cancel) => cancel.run(config).await,
+            Order::Verb(verb) => verb.run(config).await,
         }
     }
 }
 
 /// Which order is meant, and how to answer about it.
 #[derive(Debug, Args)]
-struct Subject {
+pub(super) struct Subject {
     /// The order's id, as the shop gave it.
-    order: String,
+    pub order: String,
     /// Whose order, where several shops use the same ids.
     #[arg(long)]
-    tenant: Option<String>,
+    pub tenant: Option<String>,
     #[command(flatten)]
-    place: open::Place,
+    pub place: open::Place,
     /// Print the answer as JSON.
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -80,6 +80,7 @@ enum StatusArgument {
     Compensating,
     Completed,
     Compensated,
+    Abandoned,
 }
 
 impl From<StatusArgument> for Status {
@@ -89,6 +90,7 @@ impl From<StatusArgument> for Status {
             StatusArgument::Compensating => Status::Compensating,
             StatusArgument::Completed => Status::Completed,
             StatusArgument::Compensated => Status::Compensated,
+            StatusArgument::Abandoned => Status::Abandoned,
         }
     }
 }
@@ -218,51 +220,16 @@ impl Show {
         for (explained, timeline) in explained.iter().zip(timelines) {
             println!("{explained}\nTimeline");
             for entry in timeline {
-                println!("  {:>3}  {}  {}", entry.version, entry.at, entry.happened);
+                if let Some(quiet) = entry.quiet_before {
+                    println!("       ⋮ {quiet}");
+                }
+                let by = entry.by.map_or(String::new(), |by| format!("  ({by})"));
+                println!("  {:>3}  {}  {}{by}", entry.version, entry.at, entry.happened);
                 for done in entry.done {
                     println!("       {:24}    → {done}", "");
                 }
             }
         }
         Ok(End::Good)
-    }
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Cancel {
-    #[command(flatten)]
-    subject: Subject,
-    /// Why; kept in the audit.
-    #[arg(long)]
-    reason: String,
-    /// Who; the operating system's user otherwise.
-    #[arg(long, env = "USER", default_value = "unknown")]
-    actor: String,
-}
-
-impl Cancel {
-    async fn run(self, config: &Config) -> anyhow::Result<End> {
-        if self.reason.trim().is_empty() {
-            return Err(Misuse("--reason must say why".to_owned()).into());
-        }
-        let Subject { order, tenant, place, json } = self.subject;
-        let store = place.change(config).await?;
-        let source = config.worker().source;
-        let order = (order.as_str(), tenant.as_deref());
-        let cancelled =
-            operate::cancel(&*store, &source, order, (&self.actor, &self.reason)).await?;
-        store.close().await;
-        if json {
-            print_json(&cancelled)?;
-        } else {
-            for one in &cancelled {
-                println!(
-                    "{} ({}): {}, now {}",
-                    one.order_id, one.definition, one.result, one.status
-                );
-            }
-        }
-        let refused = cancelled.iter().all(|one| one.result == "refused");
-        Ok(if refused { End::Bad } else { End::Good })
     }
 }

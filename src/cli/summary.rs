@@ -42,6 +42,8 @@ pub(super) struct Summary {
     pub orders: usize,
     pub completed: u64,
     pub compensated: u64,
+    /// Ended by an operator, as they stood.
+    pub abandoned: u64,
     /// Not finished, those with attention included.
     pub running: u64,
     /// Sagas that need an operator, finished or not.
@@ -137,6 +139,7 @@ impl Summary {
             orders: asked,
             completed: tally.completed,
             compensated: tally.compensated,
+            abandoned: tally.abandoned,
             running: tally.running,
             attention: tally.attention,
             dead_letters,
@@ -168,6 +171,7 @@ impl Summary {
 struct Tally {
     completed: u64,
     compensated: u64,
+    abandoned: u64,
     running: u64,
     attention: u64,
     durations: Vec<u64>,
@@ -181,6 +185,7 @@ impl Tally {
         match status {
             Status::Completed => self.completed += 1,
             Status::Compensated => self.compensated += 1,
+            Status::Abandoned => self.abandoned += 1,
             Status::Created | Status::Running | Status::Compensating => self.running += 1,
         }
         self.attention += u64::from(!attention.is_empty());
@@ -288,6 +293,9 @@ impl fmt::Display for Summary {
         row("orders", self.orders.to_string());
         row("completed", self.completed.to_string());
         row("compensated", self.compensated.to_string());
+        if self.abandoned > 0 {
+            row("abandoned", self.abandoned.to_string());
+        }
         row("running", self.running.to_string());
         row("under attention", self.attention.to_string());
         row("dead letters", self.dead_letters.to_string());

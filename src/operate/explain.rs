@@ -5,12 +5,14 @@ use std::fmt;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::verbs::{LegalVerb, legal_verbs};
 use super::{OperateError, definition_of, definitions, sagas_of};
 use crate::clock::rfc3339;
 use crate::saga::{
-    Cause, Definition, Direction, Millis, Phase, Saga, Status, StepState, Time, Wait, Work, owed,
+    Cause, Definition, Direction, Forward, Millis, Phase, Saga, Status, StepState, Time, Wait,
+    Work, owed,
 };
-use crate::store::{Store, Stored};
+use crate::store::{ScanRow, Store, Stored};
 
 /// Everything an operator wants to know first. All times RFC 3339.
 #[derive(Debug, Clone, Serialize)]
@@ -30,12 +32,29 @@ pub struct Explanation {
     pub steps: Vec<StepView>,
     /// What is awaited, from whom, since when.
     pub awaiting: Vec<String>,
+    /// Steps of which nobody knows whether they happened, and how that is being found out.
+    pub in_doubt: Vec<String>,
     pub next_clock: Option<NextClock>,
     /// The compensations that would be sent if it failed or were cancelled now.
     pub owed_if_it_fails_now: Vec<String>,
     /// Whether the pivot is done, so that it can only go forward.
     pub past_pivot: bool,
+    /// What an operator may do now, and the commands that it would send.
+    pub possible: Vec<LegalVerb>,
+    /// What couriers reported of its parcels, oldest first.
+    pub scans: Vec<ScanView>,
     pub trace: String,
+}
+
+/// A courier's scan.
+#[derive(Debug, Clone, Serialize)]
+pub struct ScanView {
+    pub courier: String,
+    pub shipment_id: String,
+    pub status: String,
+    /// RFC 3339: when it was scanned, and when that came in.
+    pub happened_at: String,
+    pub received_at: String,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -74,14 +93,17 @@ pub async fn explain(
     tenant: Option<&str>,
 ) -> Result<Vec<Explanation>, OperateError> {
     let catalog = definitions(store).await?;
-    let sagas = sagas_of(store, order_id, tenant).await?;
-    sagas
-        .iter()
-        .map(|stored| Ok(of(&definition_of(&catalog, stored)?.definition, stored)))
-        .collect()
+    let now = store.now().await?;
+    let mut explained = Vec::new();
+    for stored in sagas_of(store, order_id, tenant).await? {
+        let loaded = definition_of(&catalog, &stored)?;
+        let scans = store.scans(stored.saga.id).await?;
+        explained.push(of(&loaded.definition, &stored, &scans, now));
+    }
+    Ok(explained)
 }
 
-fn of(definition: &Definition, stored: &Stored) -> Explanation {
+fn of(definition: &Definition, stored: &Stored, scans: &[ScanRow], now: Time) -> Explanation {
     let Stored { saga, order, version, .. } = stored;
     let name = |step: usize| definition.steps()[step].name.clone();
     let attention = saga.attention.iter().map(|attention| AttentionView {
@@ -89,7 +111,7 @@ fn of(definition: &Definition, stored: &Stored) -> Explanation {
         code: attention.code.as_str(),
         since: rfc3339(attention.since),
     });
-    let past_pivot = definition.pivots().iter().any(|pivot| saga.steps[pivot].phase == Phase::Done);
+    let past_pivot = definition.pivots().iter().any(|pivot| saga.steps[pivot].phase.stands());
     let may_still_fail = !past_pivot && !saga.status.is_final();
     let owed_commands = owed(definition, saga).iter().filter_map(|step| {
         definition.steps()[step].command(Direction::Compensate).map(|(_, c)| c.to_owned())
@@ -113,8 +135,39 @@ fn of(definition: &Definition, stored: &Stored) -> Explanation {
         next_clock: next_clock(definition, saga),
         owed_if_it_fails_now: owed_commands.filter(|_| may_still_fail).collect(),
         past_pivot,
+        in_doubt: (0..saga.steps.len())
+            .filter_map(|step| doubted(definition, saga, step))
+            .collect(),
+        possible: legal_verbs(definition, saga, now),
+        scans: scans.iter().map(scan_view).collect(),
         trace: order.traceparent.clone(),
     }
+}
+
+fn scan_view(scan: &ScanRow) -> ScanView {
+    ScanView {
+        courier: scan.courier.clone(),
+        shipment_id: scan.shipment_id.clone(),
+        status: scan.status.clone(),
+        happened_at: rfc3339(scan.happened_at),
+        received_at: rfc3339(scan.received_at),
+    }
+}
+
+fn doubted(definition: &Definition, saga: &Saga, index: usize) -> Option<String> {
+    let step = &definition.steps()[index];
+    let has_given_up = |wait: &Wait| wait.give_up_at.is_none();
+    let found_out = match &saga.steps[index].phase {
+        Phase::Asking(_) => "its participant is asked, and has not said",
+        Phase::Sent(wait) if has_given_up(wait) && saga.status == Status::Running => {
+            "the command is sent again and again"
+        }
+        Phase::Sent(wait) if has_given_up(wait) => "its compensation will tell",
+        Phase::Undoing { forward: Forward::Unknown, .. } => "its compensation is out",
+        Phase::Undoing { wait, .. } if has_given_up(wait) => "its compensation is not answered",
+        _ => return None,
+    };
+    Some(format!("{}: {found_out}", step.name))
 }
 
 fn told(definition: &Definition, cause: &Cause) -> String {
@@ -179,7 +232,7 @@ fn awaited(definition: &Definition, saga: &Saga, index: usize) -> Option<String>
         Phase::Refused { code } => {
             Some(format!("an operator: undoing {} was refused, {code}", step.name))
         }
-        Phase::Idle | Phase::Done | Phase::Undone | Phase::Failed { .. } => None,
+        Phase::Idle | Phase::Done | Phase::Undone | Phase::Skipped | Phase::Failed { .. } => None,
     }
 }
 
@@ -266,6 +319,16 @@ impl fmt::Display for Explanation {
             writeln!(f, "\nIt waits for")?;
             self.awaiting.iter().try_for_each(|awaited| writeln!(f, "  {awaited}"))?;
         }
+        if !self.in_doubt.is_empty() {
+            writeln!(f, "\nIn doubt")?;
+            self.in_doubt.iter().try_for_each(|doubt| writeln!(f, "  {doubt}"))?;
+        }
+        if !self.scans.is_empty() {
+            writeln!(f, "\nScans")?;
+            for ScanView { courier, shipment_id, status, happened_at, .. } in &self.scans {
+                writeln!(f, "  {happened_at}  {courier} {shipment_id}: {status}")?;
+            }
+        }
         if let Some(next) = &self.next_clock {
             writeln!(f, "\nNext clock\n  {} for {}: {}", next.at, next.step, next.then)?;
         }
@@ -283,6 +346,15 @@ impl fmt::Display for Explanation {
                 writeln!(f, "  nothing has to be undone")?;
             } else {
                 writeln!(f, "  undone by {}", self.owed_if_it_fails_now.join(", "))?;
+            }
+        }
+        if !self.possible.is_empty() {
+            writeln!(f, "\nWhat you may do (makegood order …)")?;
+        }
+        for LegalVerb { verb, commands } in &self.possible {
+            match &commands[..] {
+                [] => writeln!(f, "  {verb}")?,
+                commands => writeln!(f, "  {verb}: sends {}", commands.join(", "))?,
             }
         }
         Ok(())

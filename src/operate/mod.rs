@@ -1,17 +1,23 @@
-//! Operator verbs, used alike by the command line and, later, by HTTP.
+//! Operator verbs, used alike by the command line and by HTTP.
 //!
 //! Looking changes nothing. What changes something goes through the same `decide` and the same
 //! commit as every message, with an audit row in the same transaction.
 
-mod cancel;
+mod approval;
+mod ask;
 mod explain;
 mod timeline;
+mod verbs;
 
 use std::sync::Arc;
 
-pub use cancel::{Cancelled, cancel};
+use uuid::Uuid;
+
+pub use approval::{MONEY_AND_GOODS, Outcome, Policy, Request, approve, ask, requests, withdraw};
+pub use ask::{As, Ask};
 pub use explain::{Explanation, StepView, age, explain, span};
 pub use timeline::{Entry, timelines};
+pub use verbs::{Answer, By, Deed, LegalVerb, Mode, perform};
 
 use crate::catalog::{Catalog, LoadedDefinition};
 use crate::store::{Store, StoreError, Stored};
@@ -27,6 +33,18 @@ pub enum OperateError {
     UnknownDefinition { name: String, version: u32 },
     #[error("the saga of order '{0}' does not fit its definition: its row is damaged")]
     Unreadable(String),
+    #[error("the definition has no step '{step}'; it has {}", known.join(", "))]
+    UnknownStep { step: String, known: Vec<String> },
+    #[error("there is no attention code '{0}'")]
+    UnknownCode(String),
+    #[error(
+        "nothing waits for a second person under {0}: `makegood order requests` lists what does"
+    )]
+    NoSuchRequest(Uuid),
+    #[error("the request {0} cannot be read: it was written by a newer version")]
+    UnreadableRequest(Uuid),
+    #[error("'{0}' asked for it: another person must agree")]
+    SamePerson(String),
     #[error("the saga changed under every attempt; try again")]
     Busy,
     #[error(transparent)]

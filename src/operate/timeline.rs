@@ -2,13 +2,14 @@
 
 use serde::Serialize;
 
+use super::explain::span;
 use super::{OperateError, definition_of, definitions, sagas_of};
 use crate::clock::rfc3339;
 use crate::saga::{
-    Announcement, CommandId, Definition, Direction, Effect, Input, OrderState, Outcome, ProbeState,
-    Reply, SagaId,
+    Announcement, CommandId, Definition, Direction, Effect, Input, Millis, OrderState, Outcome,
+    ProbeState, Reply, SagaId, Time,
 };
-use crate::store::{JournalRow, Store};
+use crate::store::{AuditRow, AuditedRow, JournalRow, Store};
 
 /// One transition, told.
 #[derive(Debug, Clone, Serialize)]
@@ -17,8 +18,17 @@ pub struct Entry {
     /// RFC 3339.
     pub at: String,
     pub happened: String,
+    /// The operator who did it, and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// For how long nothing had happened before, where that was long: 1 h or more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quiet_before: Option<String>,
     pub done: Vec<String>,
 }
+
+/// Silence that is worth showing.
+const GAP: Millis = Millis::HOUR;
 
 /// The timelines of an order's sagas, in the order in which `explain` tells of them.
 ///
@@ -34,27 +44,45 @@ pub async fn timelines(
     for stored in sagas_of(store, order_id, tenant).await? {
         let loaded = definition_of(&catalog, &stored)?;
         let journal = store.journal(stored.saga.id).await?;
-        timelines.push(timeline(&loaded.definition, stored.saga.id, &journal));
+        let deeds = store.deeds(stored.saga.id).await?;
+        timelines.push(timeline(&loaded.definition, stored.saga.id, &journal, &deeds));
     }
     Ok(timelines)
 }
 
 /// Tells a journal, oldest first.
-fn timeline(definition: &Definition, saga: SagaId, journal: &[JournalRow]) -> Vec<Entry> {
+fn timeline(
+    definition: &Definition,
+    saga: SagaId,
+    journal: &[JournalRow],
+    deeds: &[AuditedRow],
+) -> Vec<Entry> {
     let mut sent = Sent::default();
+    let mut last: Option<Time> = None;
     journal
         .iter()
         .map(|row| {
-            let happened = happened(&row.input, &sent);
+            let quiet = last.replace(row.at).map(|last| row.at - last);
+            let deed = deeds.iter().find(|deed| deed.version == row.version);
+            let happened = happened(definition, &row.input, &sent);
             row.effects.iter().for_each(|effect| sent.note(definition, saga, effect));
             Entry {
                 version: row.version,
                 at: rfc3339(row.at),
                 happened,
+                by: deed.map(|AuditedRow { deed, .. }| signature(deed)),
+                quiet_before: quiet.filter(|quiet| *quiet >= GAP).map(span),
                 done: row.effects.iter().map(|effect| told(definition, effect)).collect(),
             }
         })
         .collect()
+}
+
+fn signature(deed: &AuditRow) -> String {
+    match &deed.approver {
+        Some(approver) => format!("{} and {approver}: {}", deed.actor, deed.reason),
+        None => format!("{}: {}", deed.actor, deed.reason),
+    }
 }
 
 /// The commands sent so far, so that a reply can be named by what it answers.
@@ -82,7 +110,7 @@ impl Sent {
     }
 }
 
-fn happened(input: &Input, sent: &Sent) -> String {
+fn happened(definition: &Definition, input: &Input, sent: &Sent) -> String {
     match input {
         Input::Start => "the order is paid".to_owned(),
         Input::Reply(Reply { command, outcome, .. }) => {
@@ -106,10 +134,12 @@ fn happened(input: &Input, sent: &Sent) -> String {
         Input::Fact(fact) => fact.kind.to_string(),
         Input::Clock => "a clock fired".to_owned(),
         Input::Cancel => "cancellation requested".to_owned(),
+        Input::Operator(verb) => super::ask::told(definition, verb),
     }
 }
 
-fn told(definition: &Definition, effect: &Effect) -> String {
+/// An effect as a person reads it.
+pub(super) fn told(definition: &Definition, effect: &Effect) -> String {
     let step_at = |step: usize| definition.steps().get(step);
     let name = |step: usize| step_at(step).map_or("an unknown step", |step| &step.name);
     let about = |step: &Option<usize>| step.map_or("the saga", name).to_owned();
@@ -143,6 +173,7 @@ fn told(definition: &Definition, effect: &Effect) -> String {
         Effect::Announce(Announcement::AttentionCleared { step, code }) => {
             format!("attention cleared at {}: {}", about(step), code.as_str())
         }
+        Effect::Announce(Announcement::Abandoned) => "ended as it stands".to_owned(),
         Effect::LateSuccess { step } => format!("late success of {}", name(*step)),
     }
 }

@@ -20,6 +20,10 @@ pub(super) fn cancel(turn: &mut Turn<'_>) -> Verdict {
             turn.refuse_cancel(WhyRefused::PastPivot);
             Verdict::Applied
         }
+        Status::Abandoned => {
+            turn.refuse_cancel(WhyRefused::TooLate);
+            Verdict::Applied
+        }
         Status::Created | Status::Running => {
             if turn.is_past_pivot() {
                 turn.refuse_cancel(WhyRefused::PastPivot);

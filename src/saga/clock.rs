@@ -2,8 +2,8 @@
 
 use super::turn::Turn;
 use super::{
-    AttentionCode, Cause, Direction, Effect, Forward, Ignored, Millis, Origin, Phase, Time,
-    Verdict, Wait, Work,
+    AttentionCode, Cause, Direction, Forward, Ignored, Millis, Origin, Phase, Time, Verdict, Wait,
+    Work,
 };
 
 /// A clock that is looked at later than this after it was due shows that nobody was there to
@@ -13,6 +13,9 @@ const AWAY: Millis = Millis::MINUTE;
 
 pub(super) fn clock(turn: &mut Turn<'_>) -> Verdict {
     let due = |turn: &Turn<'_>, at: Option<Time>| at.is_some_and(|at| at <= turn.now);
+    if turn.saga.is_held() {
+        return Verdict::Ignored(Ignored::NothingDue);
+    }
     let mut fired = false;
     for step in 0..turn.saga.steps.len() {
         match turn.phase(step).clone() {
@@ -66,7 +69,7 @@ fn command_clocks(turn: &mut Turn<'_>, step: usize, mut wait: Wait, due: Due) {
     }
     turn.saga.steps[step].phase = if asking { Phase::Asking(wait) } else { Phase::Sent(wait) };
     if resends && asking {
-        probe(turn, step);
+        turn.probe(step);
     }
     // A command in doubt is only asked after, until it is compensated or, forward only, sent on.
     if resends && (!asking || forward_only(turn, step)) {
@@ -88,7 +91,7 @@ fn in_doubt(turn: &mut Turn<'_>, step: usize, mut wait: Wait, asked: bool) {
     }
     if can_probe {
         turn.enter(step, Phase::Asking(wait));
-        probe(turn, step);
+        turn.probe(step);
     } else {
         turn.saga.steps[step].phase = Phase::Sent(wait);
     }
@@ -97,11 +100,6 @@ fn in_doubt(turn: &mut Turn<'_>, step: usize, mut wait: Wait, asked: bool) {
 /// The pivot is never compensated while in doubt, nor is anything once it is passed.
 fn forward_only(turn: &Turn<'_>, step: usize) -> bool {
     turn.step(step).pivot || turn.must_go_forward(step)
-}
-
-fn probe(turn: &mut Turn<'_>, step: usize) {
-    let generation = turn.saga.steps[step].generation;
-    turn.effects.push(Effect::Probe { step, generation });
 }
 
 fn compensation_clocks(

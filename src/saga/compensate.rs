@@ -11,15 +11,15 @@ use super::{
 #[must_use]
 pub fn owed(definition: &Definition, saga: &Saga) -> StepSet {
     let owes = |step: &usize| {
-        definition.steps()[*step].compensation.is_some()
-            && matches!(
-                saga.steps[*step].phase,
-                Phase::Done
-                    | Phase::Sent(_)
-                    | Phase::Asking(_)
-                    | Phase::Undoing { .. }
-                    | Phase::Refused { .. }
-            )
+        let state = &saga.steps[*step];
+        let may_be_out = match state.phase {
+            Phase::Done | Phase::Sent(_) | Phase::Asking(_) => true,
+            Phase::Undoing { .. } | Phase::Refused { .. } => true,
+            // Unless it was skipped before it was ever sent.
+            Phase::Skipped => state.generation > 0,
+            Phase::Idle | Phase::Awaiting { .. } | Phase::Failed { .. } | Phase::Undone => false,
+        };
+        may_be_out && definition.steps()[*step].compensation.is_some()
     };
     (0..saga.steps.len()).filter(owes).collect()
 }
@@ -65,7 +65,7 @@ impl Turn<'_> {
 
     /// Sends every compensation whose turn has come; ends the saga when nothing is owed.
     pub fn settle(&mut self) {
-        if self.saga.status != Status::Compensating {
+        if self.saga.status != Status::Compensating || self.saga.is_held() {
             return;
         }
         let owed = owed(self.definition, &self.saga);
@@ -77,7 +77,7 @@ impl Turn<'_> {
                 .is_some_and(|undo| undo.after.intersects(owed));
             let forward = match self.phase(step) {
                 Phase::Done => Forward::Done,
-                Phase::Sent(_) | Phase::Asking(_) => Forward::Unknown,
+                Phase::Sent(_) | Phase::Asking(_) | Phase::Skipped => Forward::Unknown,
                 _ => continue,
             };
             if !blocked {
@@ -178,7 +178,8 @@ impl Turn<'_> {
     /// Whether the pivot's fact is in and all before that pivot stands, so that going forward
     /// leads past it at once, whatever turned the saga back.
     fn pivot_can_follow(&self) -> bool {
-        let stands = self.steps_in(|phase| matches!(phase, Phase::Done | Phase::Refused { .. }));
+        let stands =
+            self.steps_in(|phase| phase.stands() || matches!(phase, Phase::Refused { .. }));
         let mut pivots = self.definition.pivots().iter();
         pivots.any(|pivot| {
             self.fact_completes(pivot) && self.definition.ancestors(pivot).is_subset_of(stands)

@@ -57,6 +57,8 @@ pub enum Refusal {
     WrongParticipant,
     /// The saga cannot be one of this definition: its row is damaged.
     UnreadableSaga,
+    /// An operator asked for what cannot be done to the saga as it stands.
+    IllegalVerb,
 }
 
 impl Refusal {
@@ -67,6 +69,7 @@ impl Refusal {
             Refusal::UnknownCommand => "unknown-command",
             Refusal::WrongParticipant => "wrong-participant",
             Refusal::UnreadableSaga => "unreadable-saga",
+            Refusal::IllegalVerb => "illegal-verb",
         }
     }
 }
@@ -103,6 +106,8 @@ pub enum Announcement {
         step: Option<usize>,
         code: AttentionCode,
     },
+    /// An operator has ended the saga; what is out in the world stays there.
+    Abandoned,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -92,7 +92,7 @@ fn may_be_done(turn: &Turn<'_>, pivot: usize) -> bool {
         && before.all(|step| match turn.step(step).work {
             Work::Obligation => true,
             Work::Command { .. } => sent(step),
-            _ => *turn.phase(step) == Phase::Done,
+            _ => turn.phase(step).stands(),
         })
 }
 

@@ -12,11 +12,12 @@ impl Turn<'_> {
     /// come first: one that fails by a known fact turns the saga back before commands go out. A
     /// pivot among them comes before those: once it is done, they turn nothing back.
     pub fn advance(&mut self) {
-        if self.saga.status != Status::Running || self.saga.cause.is_some() {
+        let goes_forward = self.saga.status == Status::Running && self.saga.cause.is_none();
+        if !goes_forward || self.saga.is_held() {
             return;
         }
         loop {
-            let done = self.steps_in(|phase| *phase == Phase::Done);
+            let done = self.steps_in(Phase::stands);
             let idle = self.steps_in(|phase| *phase == Phase::Idle);
             // All that it depends on, directly or not: what leads to it may be done again.
             let ready =
@@ -32,14 +33,14 @@ impl Turn<'_> {
                 return;
             }
         }
-        let done = self.steps_in(|phase| *phase == Phase::Done);
+        let done = self.steps_in(Phase::stands);
         for milestone in OrderState::MILESTONES {
             let steps = self.definition.reaching(milestone);
             if !steps.is_empty() && steps.is_subset_of(done) {
                 self.reach(milestone);
             }
         }
-        if self.saga.steps.iter().all(|step| step.phase == Phase::Done) {
+        if self.saga.steps.iter().all(|step| step.phase.stands()) {
             self.saga.status = Status::Completed;
             self.saga.ended_at = Some(self.now);
             self.reach(OrderState::Completed);
@@ -98,7 +99,7 @@ impl Turn<'_> {
 
     /// A pivot was done while something wanted to turn the saga back: it is too late now, and
     /// what went wrong beside the pivot is an operator's.
-    fn pass_pivot(&mut self) {
+    pub fn pass_pivot(&mut self) {
         if self.saga.cause.take() == Some(Cause::Cancel) || self.saga.cancel == CancelState::Waiting
         {
             self.refuse_cancel(WhyRefused::PastPivot);

@@ -1,6 +1,6 @@
 //! Everything that can happen to a saga, in one closed enum.
 
-use super::{CommandId, EventId};
+use super::{CommandId, EventId, Verb};
 
 /// What happened. Ids and texts were parsed at the border; sizes are bounded there too.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub enum Input {
     Clock,
     /// The shop, or an operator, asks for the order to be cancelled.
     Cancel,
+    /// An operator decides.
+    Operator(Verb),
 }
 
 impl Input {
@@ -36,6 +38,7 @@ impl Input {
             Input::Fact(_) => "fact",
             Input::Clock => "clock",
             Input::Cancel => "cancel",
+            Input::Operator(verb) => verb.name(),
         }
     }
 }

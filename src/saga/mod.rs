@@ -6,7 +6,8 @@
 //! parameter), draws no randomness (jitter is a hash of ids), does no IO and knows no wire
 //! format; whoever stores or sends something owns its encoding. `tests/tidy.rs` enforces it.
 //!
-//! One file per input: `start`, `reply`, `probe`, `fact`, `clock`, `cancel`. They share two
+//! One file per input: `start`, `reply`, `probe`, `fact`, `clock`, `cancel`,
+//! `verb`. They share two
 //! movements: `forward` (start what became ready) and `compensate` (undo what is owed, in
 //! order). The rule table that they implement is in the README under "What happens when";
 //! `tests/rules` has a test for each row.
@@ -27,6 +28,7 @@ mod start;
 mod state;
 mod time;
 mod turn;
+mod verb;
 
 pub use compensate::owed;
 pub use definition::{
@@ -41,6 +43,7 @@ pub use state::{
     Status, StepState, Wait,
 };
 pub use time::{Millis, Time};
+pub use verb::{BY_OPERATOR, Resolution, Verb, left_behind, legal};
 
 use turn::Turn;
 
@@ -61,6 +64,9 @@ pub fn decide(definition: &Definition, saga: &Saga, input: &Input, now: Time) ->
         (Status::Created, Input::Start) => start::start(&mut turn),
         (Status::Created, _) => Verdict::Refused(Refusal::UnknownSaga),
         (_, Input::Start) => Verdict::Ignored(Ignored::Duplicate),
+        (Status::Abandoned, Input::Reply(_) | Input::Probed { .. } | Input::Fact(_)) => {
+            Verdict::Ignored(Ignored::Stale)
+        }
         (_, Input::Reply(reply)) => reply::reply(&mut turn, reply),
         (_, Input::Probed { command, from, state, data }) => {
             probe::probed(&mut turn, (*command, from.as_deref()), *state, data.as_deref())
@@ -68,6 +74,7 @@ pub fn decide(definition: &Definition, saga: &Saga, input: &Input, now: Time) ->
         (_, Input::Fact(fact)) => fact::fact(&mut turn, fact),
         (_, Input::Clock) => clock::clock(&mut turn),
         (_, Input::Cancel) => cancel::cancel(&mut turn),
+        (_, Input::Operator(verb)) => verb::operate(&mut turn, verb),
     };
     turn.finish(saga, verdict)
 }

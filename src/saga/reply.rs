@@ -118,6 +118,8 @@ fn forward(turn: &mut Turn<'_>, step: usize, reply: &Reply) -> Verdict {
                 Phase::Undoing { wait, forward: Forward::DoneLate, renew };
             turn.effects.push(Effect::LateSuccess { step });
         }
+        // It was out when an operator skipped it.
+        (Phase::Skipped, Outcome::Success) => turn.done(step, reply.data.clone()),
         (Phase::Done, Outcome::Success) => return Verdict::Ignored(Ignored::Duplicate),
         (Phase::Failed { .. }, Outcome::Rejected { .. }) => {
             return Verdict::Ignored(Ignored::Duplicate);

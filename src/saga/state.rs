@@ -54,7 +54,22 @@ impl Saga {
     /// The earliest clock of any step: when [`super::Input::Clock`] is next of use.
     #[must_use]
     pub fn next_clock(&self) -> Option<Time> {
+        if self.is_held() || self.status == Status::Abandoned {
+            return None;
+        }
         self.steps.iter().filter_map(|step| step.next_clock()).min()
+    }
+
+    /// Since when an operator holds it.
+    #[must_use]
+    pub fn held_since(&self) -> Option<Time> {
+        let held = self.attention.iter().find(|attention| attention.code == AttentionCode::Held);
+        held.map(|held| held.since)
+    }
+
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.held_since().is_some()
     }
 }
 
@@ -68,20 +83,23 @@ pub enum Status {
     Completed,
     /// All that was owed is undone. Final.
     Compensated,
+    /// An operator has ended it as it stood. Final.
+    Abandoned,
 }
 
 impl Status {
-    pub const ALL: [Status; 5] = [
+    pub const ALL: [Status; 6] = [
         Status::Created,
         Status::Running,
         Status::Compensating,
         Status::Completed,
         Status::Compensated,
+        Status::Abandoned,
     ];
 
     #[must_use]
     pub fn is_final(self) -> bool {
-        matches!(self, Status::Completed | Status::Compensated)
+        matches!(self, Status::Completed | Status::Compensated | Status::Abandoned)
     }
 
     #[must_use]
@@ -92,6 +110,7 @@ impl Status {
             Status::Compensating => "compensating",
             Status::Completed => "completed",
             Status::Compensated => "compensated",
+            Status::Abandoned => "abandoned",
         }
     }
 }
@@ -228,9 +247,17 @@ pub enum Phase {
     },
     /// Compensated.
     Undone,
+    /// An operator let the order go on without it.
+    Skipped,
 }
 
 impl Phase {
+    /// Whether what depends on the step may go on.
+    #[must_use]
+    pub fn stands(&self) -> bool {
+        matches!(self, Phase::Done | Phase::Skipped)
+    }
+
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -243,6 +270,7 @@ impl Phase {
             Phase::Undoing { .. } => "compensating",
             Phase::Refused { .. } => "compensation-refused",
             Phase::Undone => "compensated",
+            Phase::Skipped => "skipped",
         }
     }
 }
@@ -331,10 +359,12 @@ pub enum AttentionCode {
     LateSuccess,
     /// The saga resumed after an obligation had already been undone.
     ObligationUndone,
+    /// An operator holds the saga: nothing is sent until it is released.
+    Held,
 }
 
 impl AttentionCode {
-    pub const ALL: [AttentionCode; 10] = [
+    pub const ALL: [AttentionCode; 11] = [
         AttentionCode::DeadlinePassed,
         AttentionCode::InDoubt,
         AttentionCode::Rejected,
@@ -345,6 +375,7 @@ impl AttentionCode {
         AttentionCode::GoodsAndMoneyDisagree,
         AttentionCode::LateSuccess,
         AttentionCode::ObligationUndone,
+        AttentionCode::Held,
     ];
 
     #[must_use]
@@ -360,6 +391,7 @@ impl AttentionCode {
             AttentionCode::GoodsAndMoneyDisagree => "GOODS_AND_MONEY_DISAGREE",
             AttentionCode::LateSuccess => "LATE_SUCCESS",
             AttentionCode::ObligationUndone => "OBLIGATION_UNDONE",
+            AttentionCode::Held => "HELD",
         }
     }
 }

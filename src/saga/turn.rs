@@ -54,7 +54,7 @@ impl<'a> Turn<'a> {
 
     /// Whether the point of no return is behind us.
     pub fn is_past_pivot(&self) -> bool {
-        self.steps_in(|phase| *phase == Phase::Done).intersects(self.definition.pivots())
+        self.steps_in(Phase::stands).intersects(self.definition.pivots())
     }
 
     /// A pivot whose command is out: it may have been done, so nothing may be undone yet.
@@ -71,13 +71,23 @@ impl<'a> Turn<'a> {
         })
     }
 
+    /// While the saga is held nothing goes out; what is open is sent when it is released.
     pub fn send(&mut self, step: usize, direction: Direction, attempt: u16) {
+        if self.saga.is_held() {
+            return;
+        }
         let state = &self.saga.steps[step];
         let generation = match direction {
             Direction::Forward => state.generation,
             Direction::Compensate => state.undo,
         };
         self.effects.push(Effect::Send { step, direction, generation, attempt });
+    }
+
+    /// Asks whether the step's command was applied.
+    pub fn probe(&mut self, step: usize) {
+        let generation = self.saga.steps[step].generation;
+        self.effects.push(Effect::Probe { step, generation });
     }
 
     /// The clocks of something sent now for the first time.
@@ -137,12 +147,18 @@ impl<'a> Turn<'a> {
 
     /// Clears what a clock raised about a step that is settled now.
     pub fn clear(&mut self, step: usize) {
-        let settled = |a: &Attention| a.step == Some(step) && a.origin == Origin::Clock;
-        let (cleared, kept) =
-            std::mem::take(&mut self.saga.attention).into_iter().partition(settled);
+        self.dismiss(|a| a.step == Some(step) && a.origin == Origin::Clock);
+    }
+
+    /// Clears every attention of this kind. Whether there was one.
+    pub fn dismiss(&mut self, is_meant: impl Fn(&Attention) -> bool) -> bool {
+        let all = std::mem::take(&mut self.saga.attention);
+        let (cleared, kept): (Vec<_>, _) = all.into_iter().partition(is_meant);
         self.saga.attention = kept;
-        for Attention { step, code, .. } in cleared {
+        for Attention { step, code, .. } in &cleared {
+            let (step, code) = (*step, *code);
             self.effects.push(Effect::Announce(Announcement::AttentionCleared { step, code }));
         }
+        !cleared.is_empty()
     }
 }

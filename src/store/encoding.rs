@@ -64,6 +64,7 @@ pub(super) fn status_to_number(status: Status) -> i16 {
         Status::Compensating => 2,
         Status::Completed => 3,
         Status::Compensated => 4,
+        Status::Abandoned => 5,
     }
 }
 

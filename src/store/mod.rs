@@ -4,6 +4,7 @@
 //! embedded development mode; `tests/store.rs` holds one conformance suite that *is* the
 //! definition of what a store must do, and each passes all of it. No decision is taken here.
 
+mod deed;
 mod encoding;
 pub mod postgres;
 mod rows;
@@ -16,6 +17,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use crate::saga::{Effect, Input, Saga, SagaId, Status, Time};
+pub use deed::{AuditRow, AuditedRow, RequestRow};
 pub use shipment::{ScanRow, ShipmentRow};
 
 /// Everything the worker, the operator and the auditor ask of a store.
@@ -123,6 +125,18 @@ pub trait Store: Send + Sync + 'static {
 
     /// How many of everything there are. Scans the small indexes only where it can.
     async fn counts(&self) -> Result<Counts, StoreError>;
+
+    /// What operators did to a saga, oldest first.
+    async fn deeds(&self, saga: SagaId) -> Result<Vec<AuditedRow>, StoreError>;
+
+    /// Keeps what waits for a second person. The same again is fine.
+    async fn keep_request(&self, row: &RequestRow) -> Result<(), StoreError>;
+
+    /// What waits for a second person, oldest first, at most `limit`.
+    async fn requests(&self, limit: usize) -> Result<Vec<RequestRow>, StoreError>;
+
+    /// It was done, or is not wanted any more. A missing one is fine.
+    async fn drop_request(&self, id: Uuid) -> Result<(), StoreError>;
 
     /// Closes all connections.
     async fn close(&self);
@@ -258,17 +272,6 @@ impl DeadLetter {
     /// Reason of facts and cancel requests that came before their order: they are taken in
     /// when it arrives.
     pub const UNKNOWN_ORDER: &'static str = "unknown-order";
-}
-
-/// An operator's deed, written in the transaction of what it did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditRow {
-    /// The idempotency key: the same id twice is one deed.
-    pub id: Uuid,
-    pub at: Time,
-    pub actor: String,
-    pub verb: String,
-    pub reason: String,
 }
 
 /// A published definition: the file as it was written.

@@ -8,6 +8,7 @@
 
 mod commit;
 mod connection;
+mod deeds;
 mod error;
 mod letters;
 mod load;
@@ -23,9 +24,11 @@ use async_trait::async_trait;
 use secrecy::SecretString;
 use sqlx::postgres::PgConnectOptions;
 
+use uuid::Uuid;
+
 use super::{
-    Change, Counts, DeadLetter, DefinitionRow, Filter, JournalRow, OutboxKey, OutboxRow, Published,
-    ScanRow, ShipmentRow, Store, StoreError, Stored, Written,
+    AuditedRow, Change, Counts, DeadLetter, DefinitionRow, Filter, JournalRow, OutboxKey,
+    OutboxRow, Published, RequestRow, ScanRow, ShipmentRow, Store, StoreError, Stored, Written,
 };
 use crate::saga::{SagaId, Time};
 use connection::Connections;
@@ -195,6 +198,22 @@ impl Store for PostgresStore {
 
     async fn counts(&self) -> Result<Counts, StoreError> {
         read::counts(&self.connections).await
+    }
+
+    async fn deeds(&self, saga: SagaId) -> Result<Vec<AuditedRow>, StoreError> {
+        deeds::deeds(&self.connections, saga).await
+    }
+
+    async fn keep_request(&self, row: &RequestRow) -> Result<(), StoreError> {
+        deeds::keep_request(&self.connections, row).await
+    }
+
+    async fn requests(&self, limit: usize) -> Result<Vec<RequestRow>, StoreError> {
+        deeds::requests(&self.connections, limit).await
+    }
+
+    async fn drop_request(&self, id: Uuid) -> Result<(), StoreError> {
+        deeds::drop_request(&self.connections, id).await
     }
 
     async fn close(&self) {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::{
-    Counts, DeadLetter, DefinitionRow, JournalRow, OrderRow, OutboxKey, OutboxRow, ScanRow,
-    ShipmentRow, StoreError, Stored, encoding,
+    AuditRow, AuditedRow, Counts, DeadLetter, DefinitionRow, JournalRow, OrderRow, OutboxKey,
+    OutboxRow, RequestRow, ScanRow, ShipmentRow, StoreError, Stored, encoding,
 };
 use crate::saga::{SagaId, Time};
 
@@ -40,6 +40,12 @@ pub(super) type ShipmentColumns = (String, String, String, Uuid, String);
 /// saga_id, courier, id, shipment_id, status, happened_at, latitude, longitude, received_at.
 pub(super) type ScanColumns =
     (Uuid, String, String, String, String, i64, Option<f64>, Option<f64>, i64);
+
+/// version, id, at, actor, approver, verb, detail, reason.
+pub(super) type AuditColumns = (i32, Uuid, i64, String, Option<String>, String, String, String);
+
+/// id, tenant, order_id, detail, actor, reason, asked_at.
+pub(super) type RequestColumns = (Uuid, Option<String>, String, String, String, String, i64);
 
 /// What is counted ("saga", "attention", "outbox", "dead_letter"), the status where it is sagas,
 /// and how many.
@@ -194,6 +200,26 @@ impl FromColumns for ScanRow {
             location: latitude.zip(longitude),
             received_at: Time(received_at),
         })
+    }
+}
+
+impl FromColumns for AuditedRow {
+    type Columns = AuditColumns;
+
+    fn from_columns(columns: AuditColumns) -> Result<AuditedRow, StoreError> {
+        let (version, id, at, actor, approver, verb, detail, reason) = columns;
+        let deed = AuditRow { id, at: Time(at), actor, approver, verb, detail, reason };
+        Ok(AuditedRow { version: unsigned(version)?, deed })
+    }
+}
+
+impl FromColumns for RequestRow {
+    type Columns = RequestColumns;
+
+    fn from_columns(columns: RequestColumns) -> Result<RequestRow, StoreError> {
+        let (id, tenant, order_id, detail, actor, reason, asked_at) = columns;
+        let asked_at = Time(asked_at);
+        Ok(RequestRow { id, tenant, order_id, detail, actor, reason, asked_at })
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod commit;
 mod connection;
+mod deeds;
 mod error;
 mod letters;
 mod queue;
@@ -20,9 +21,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rusqlite::OpenFlags;
 
+use uuid::Uuid;
+
 use super::{
-    BoxError, Change, Counts, DeadLetter, DefinitionRow, Filter, JournalRow, OutboxKey, OutboxRow,
-    Published, ScanRow, ShipmentRow, Store, StoreError, Stored, Written,
+    AuditedRow, BoxError, Change, Counts, DeadLetter, DefinitionRow, Filter, JournalRow, OutboxKey,
+    OutboxRow, Published, RequestRow, ScanRow, ShipmentRow, Store, StoreError, Stored, Written,
 };
 use crate::clock::Clock;
 use crate::saga::{SagaId, Time};
@@ -35,7 +38,10 @@ const OPENING: &str = "opening the database file";
 
 /// Each brings the tables from the version before it to its own, counted from 1, and sets
 /// `user_version`. Released ones never change.
-const MIGRATIONS: [&str; 1] = [include_str!("../../migrations/sqlite/0001_tables.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../migrations/sqlite/0001_tables.sql"),
+    include_str!("../../migrations/sqlite/0002_operators.sql"),
+];
 
 /// What a commit survives.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -252,6 +258,25 @@ impl Store for SqliteStore {
 
     async fn counts(&self) -> Result<Counts, StoreError> {
         self.connection.read("counting", read::counts)
+    }
+
+    async fn deeds(&self, saga: SagaId) -> Result<Vec<AuditedRow>, StoreError> {
+        self.connection
+            .read("reading operators' deeds", |connection| deeds::deeds(connection, saga))
+    }
+
+    async fn keep_request(&self, row: &RequestRow) -> Result<(), StoreError> {
+        self.connection
+            .write("keeping a request", |transaction| deeds::keep_request(transaction, row))
+    }
+
+    async fn requests(&self, limit: usize) -> Result<Vec<RequestRow>, StoreError> {
+        self.connection.read("reading requests", |connection| deeds::requests(connection, limit))
+    }
+
+    async fn drop_request(&self, id: Uuid) -> Result<(), StoreError> {
+        self.connection
+            .write("dropping a request", |transaction| deeds::drop_request(transaction, id))
     }
 
     async fn close(&self) {

@@ -197,9 +197,10 @@ impl Telemetry {
         let Seen { trace, order, .. } = *seen;
         let saga = seen.saga;
         match effect {
-            Effect::Announce(Announcement::Reached(
-                OrderState::Completed | OrderState::Cancelled,
-            )) => {
+            Effect::Announce(
+                Announcement::Reached(OrderState::Completed | OrderState::Cancelled)
+                | Announcement::Abandoned,
+            ) => {
                 let labels = &[seen.definition, seen.status.as_str()];
                 self.metrics.finished.with_label_values(labels).inc();
                 self.finished_here.fetch_add(1, Ordering::Relaxed);

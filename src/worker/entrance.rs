@@ -18,7 +18,7 @@ use super::lanes::Lanes;
 use crate::catalog::Catalog;
 use crate::clock::Clock;
 use crate::order::Order;
-use crate::saga::{CancelState, EventId, FactSeen, Input, OrderState, Phase, SagaId, Time};
+use crate::saga::{CancelState, EventId, FactSeen, Input, OrderState, SagaId, Time};
 use crate::store::{Change, ScanRow, ShipmentRow, Stored};
 use crate::telemetry::Telemetry;
 
@@ -256,7 +256,7 @@ fn fate(
     let loaded = catalog.get(&order.definition, order.definition_version);
     let is_past_pivot = loaded.is_some_and(|loaded| {
         let mut pivots = loaded.definition.pivots().iter();
-        pivots.any(|pivot| saga.steps.get(pivot).is_some_and(|step| step.phase == Phase::Done))
+        pivots.any(|pivot| saga.steps.get(pivot).is_some_and(|step| step.phase.stands()))
     });
     let (received_at, reached, cancel) = (order.received_at, saga.reached, saga.cancel);
     Some(Fate::Stored { is_new, received_at, reached, cancel, is_past_pivot })

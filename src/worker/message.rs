@@ -10,6 +10,7 @@ use crate::broker::{Channel, Event, Outgoing};
 use crate::clock::rfc3339;
 use crate::saga::{
     Announcement, CommandId, Definition, Direction, Effect, Notice, Saga, StepSet, Time,
+    left_behind,
 };
 use crate::store::{OrderRow, OutboxKey, OutboxRow};
 
@@ -226,6 +227,9 @@ struct EventData<'a> {
     /// What the shop may offer instead of a cancellation that came too late.
     #[serde(skip_serializing_if = "Option::is_none")]
     offer: Option<&'static str>,
+    /// Of an abandoned saga: the steps of which something is, or may be, out in the world.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left: Option<Vec<&'a str>>,
 }
 
 fn announce(setting: &Setting<'_>, number: u16, announcement: &Announcement) -> Outgoing {
@@ -242,7 +246,10 @@ fn announce(setting: &Setting<'_>, number: u16, announcement: &Announcement) -> 
         Announcement::AttentionCleared { step, code } => {
             ("saga.attention-cleared.v1".to_owned(), *step, Some(code.as_str()))
         }
+        Announcement::Abandoned => ("saga.abandoned.v1".to_owned(), None, None),
     };
+    let name = |step: usize| setting.definition.steps()[step].name.as_str();
+    let left = || left_behind(setting.definition, setting.saga).iter().map(name).collect();
     let data = EventData {
         order_id: &setting.order.order_id,
         tenant_id: &setting.order.tenant,
@@ -251,9 +258,10 @@ fn announce(setting: &Setting<'_>, number: u16, announcement: &Announcement) -> 
         definition_version: setting.definition.version(),
         status: setting.saga.status.as_str(),
         order_state: setting.saga.reached.as_str(),
-        step: step.map(|step| setting.definition.steps()[step].name.as_str()),
+        step: step.map(name),
         code,
         offer: matches!(announcement, Announcement::CancelRefused { .. }).then_some("return"),
+        left: (*announcement == Announcement::Abandoned).then(left),
     };
     let id = derived(setting, "event", number);
     outgoing(setting, Channel::Events, number, id, kind, &data)

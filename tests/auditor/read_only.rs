@@ -3,9 +3,10 @@
 use async_trait::async_trait;
 use makegood::saga::{SagaId, Status, Time};
 use makegood::store::{
-    Change, Counts, DeadLetter, DefinitionRow, Filter, JournalRow, OutboxKey, OutboxRow, Published,
-    ScanRow, ShipmentRow, Store, StoreError, Stored, Written,
+    AuditedRow, Change, Counts, DeadLetter, DefinitionRow, Filter, JournalRow, OutboxKey,
+    OutboxRow, Published, RequestRow, ScanRow, ShipmentRow, Store, StoreError, Stored, Written,
 };
+use uuid::Uuid;
 
 /// A store that knows only what an auditor asks.
 #[derive(Default)]
@@ -98,6 +99,18 @@ impl Store for ReadOnly {
         never()
     }
     async fn scans(&self, _: SagaId) -> Result<Vec<ScanRow>, StoreError> {
+        never()
+    }
+    async fn deeds(&self, _: SagaId) -> Result<Vec<AuditedRow>, StoreError> {
+        never()
+    }
+    async fn keep_request(&self, _: &RequestRow) -> Result<(), StoreError> {
+        never()
+    }
+    async fn requests(&self, _: usize) -> Result<Vec<RequestRow>, StoreError> {
+        never()
+    }
+    async fn drop_request(&self, _: Uuid) -> Result<(), StoreError> {
         never()
     }
     async fn latest_time(&self) -> Result<Option<Time>, StoreError> {

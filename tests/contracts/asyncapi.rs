@@ -151,6 +151,7 @@ pub fn every_message_is_documented() {
     let mut events: BTreeSet<String> =
         catalog.all().flat_map(|loaded| announced(&loaded.definition)).collect();
     events.extend(["raised", "cleared"].map(|what| format!("saga.attention-{what}.v1")));
+    events.insert("saga.abandoned.v1".to_owned());
     let documented: BTreeSet<String> = channels(&document, "rabbitmq")
         .iter()
         .filter(|channel| channel["bindings"]["amqp"]["exchange"]["name"] == "makegood.events")
@@ -160,7 +161,7 @@ pub fn every_message_is_documented() {
     // The same is said on both brokers, by messages that have these types and no others.
     for broker in ["Rabbitmq", "Kafka"] {
         let mut types = BTreeSet::new();
-        for name in ["orderReached", "orderCancelRefused", "sagaAttention"] {
+        for name in ["orderReached", "orderCancelRefused", "sagaAttention", "sagaAbandoned"] {
             let message = &document["components"]["messages"][format!("{name}On{broker}")];
             let properties = match broker {
                 "Kafka" => &message["headers"]["allOf"][1]["properties"]["ce_type"],

@@ -33,8 +33,14 @@ const SEED: u64 = 4;
 /// Longer than any order takes, its deadlines included.
 const LONG: Millis = Millis(120 * Millis::DAY.0);
 /// The messages that only Makegood sends, by schema.
-const OWN: [&str; 5] =
-    ["command", "probe", "order-reached", "order-cancel-refused", "saga-attention"];
+const OWN: [&str; 6] = [
+    "command",
+    "probe",
+    "order-reached",
+    "order-cancel-refused",
+    "saga-attention",
+    "saga-abandoned",
+];
 
 /// The schema of a message's data.
 fn schema_of(channel: &Channel, event: &Event) -> &'static str {
@@ -48,6 +54,7 @@ fn schema_of(channel: &Channel, event: &Event) -> &'static str {
         (Channel::Replies, _) => "reply",
         (Channel::Events, name) if name.ends_with(".cancel-refused") => "order-cancel-refused",
         (Channel::Events, name) if name.starts_with("saga.attention-") => "saga-attention",
+        (Channel::Events, "saga.abandoned") => "saga-abandoned",
         (Channel::Events, _) => "order-reached",
         (channel, name) => panic!("nothing is sent to {channel}: {name}"),
     }
@@ -192,6 +199,7 @@ fn announcements() -> Vec<Outgoing> {
     let mut all = vec![
         Announcement::CancelRefused { why: WhyRefused::PastPivot },
         Announcement::CancelRefused { why: WhyRefused::TooLate },
+        Announcement::Abandoned,
     ];
     let reached = [
         OrderState::Confirmed,

@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use makegood::saga::{SagaId, Time};
 use makegood::store::{
-    Change, Counts, DeadLetter, DefinitionRow, Filter, JournalRow, OutboxKey, OutboxRow, Published,
-    ScanRow, ShipmentRow, Store, StoreError, Stored, Written,
+    AuditedRow, Change, Counts, DeadLetter, DefinitionRow, Filter, JournalRow, OutboxKey,
+    OutboxRow, Published, RequestRow, ScanRow, ShipmentRow, Store, StoreError, Stored, Written,
 };
+use uuid::Uuid;
 
 /// How often others get their turn while a commit is on its way.
 const ROUND_TRIP: usize = 100;
@@ -166,6 +167,18 @@ impl Store for Forgetful {
     }
     async fn journal(&self, saga: SagaId) -> Result<Vec<JournalRow>, StoreError> {
         self.store.journal(saga).await
+    }
+    async fn deeds(&self, saga: SagaId) -> Result<Vec<AuditedRow>, StoreError> {
+        self.store.deeds(saga).await
+    }
+    async fn keep_request(&self, row: &RequestRow) -> Result<(), StoreError> {
+        self.store.keep_request(row).await
+    }
+    async fn requests(&self, limit: usize) -> Result<Vec<RequestRow>, StoreError> {
+        self.store.requests(limit).await
+    }
+    async fn drop_request(&self, id: Uuid) -> Result<(), StoreError> {
+        self.store.drop_request(id).await
     }
     async fn latest_time(&self) -> Result<Option<Time>, StoreError> {
         self.store.latest_time().await

@@ -16,6 +16,7 @@ mod a_late_success;
 mod a_milestone;
 mod a_refused_compensation;
 mod a_reply;
+mod an_operators_verb;
 mod no_reply;
 mod the_pivots_fact_while_compensating;
 mod what_does_not_belong;

@@ -109,20 +109,6 @@ impl Place {
         PgConnection::connect(&self.url()).await.unwrap()
     }
 
-    /// How many operators' deeds are on record; the port has no question for that.
-    pub async fn deeds(&self) -> i64 {
-        let sql = "SELECT count(*) FROM operator_audit";
-        match self {
-            Place::Postgres { .. } => {
-                sqlx::query_scalar(sql).fetch_one(&mut self.connection().await).await.unwrap()
-            }
-            Place::Sqlite(_) => {
-                let connection = rusqlite::Connection::open(self.file()).unwrap();
-                connection.query_row(sql, [], |row| row.get(0)).unwrap()
-            }
-        }
-    }
-
     /// Runs a statement that only this suite composes.
     pub async fn admin(&self, sql: &str) {
         let mut connection = self.connection().await;

@@ -7,8 +7,8 @@ use makegood::saga::{
     Outcome, Phase, Reply, Saga, SagaId, Status, StepState, Time, Wait,
 };
 use makegood::store::{
-    AuditRow, Change, DeadLetter, JournalRow, OrderRow, OutboxKey, OutboxRow, Store, Stored,
-    Written,
+    AuditRow, Change, DeadLetter, JournalRow, OrderRow, OutboxKey, OutboxRow, RequestRow, Store,
+    Stored, Written,
 };
 use uuid::Uuid;
 
@@ -128,8 +128,22 @@ pub fn deed(id: u128) -> AuditRow {
         id: Uuid::from_u128(id),
         at: NOW,
         actor: "ana".to_owned(),
+        approver: Some("bo".to_owned()),
         verb: "retry".to_owned(),
+        detail: r#"{"verb":"retry","step":"pick"}"#.to_owned(),
         reason: "the WMS is back".to_owned(),
+    }
+}
+
+pub fn request(id: u128, asked_at: Time) -> RequestRow {
+    RequestRow {
+        id: Uuid::from_u128(id),
+        tenant: (id == 1).then(|| TENANT.to_owned()),
+        order_id: "o-1".to_owned(),
+        detail: r#"{"verb":"abandon"}"#.to_owned(),
+        actor: "ana".to_owned(),
+        reason: "it cannot be found".to_owned(),
+        asked_at,
     }
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use makegood::saga::{Input, SagaId};
-use makegood::store::{Change, Counts, JournalRow, Store, StoreError, Written};
+use makegood::saga::{Input, Millis, SagaId};
+use makegood::store::{AuditedRow, Change, Counts, JournalRow, Store, StoreError, Written};
 
 use crate::place::Place;
 use crate::samples::*;
@@ -169,11 +169,26 @@ pub async fn a_deed_is_audited_once_and_with_its_change(place: Place) {
     assert_eq!(store.commit(&[by_operator]).await.unwrap(), [Written::LostRace]);
     let stale = Change { audit: Some(deed(2)), ..step(&stored) };
     assert_eq!(store.commit(&[stale]).await.unwrap(), [Written::LostRace]);
-    assert_eq!(place.deeds().await, 1);
+    let kept = [AuditedRow { version: 2, deed: deed(1) }];
+    assert_eq!(store.deeds(saga).await.unwrap(), kept);
     // And decided anew, under the same id: still one deed.
     let again = Change { audit: Some(deed(1)), ..step(&load_one(&*store, saga).await) };
     write(&*store, again).await;
-    assert_eq!(place.deeds().await, 1);
+    assert_eq!(store.deeds(saga).await.unwrap(), kept);
+}
+
+pub async fn a_request_waits_until_it_is_dropped(place: Place) {
+    let store = place.store().await;
+    let (first, second) = (request(1, NOW), request(2, NOW + Millis(1)));
+    for row in [&second, &first, &first] {
+        store.keep_request(row).await.unwrap();
+    }
+    assert_eq!(store.requests(10).await.unwrap(), [first.clone(), second.clone()]);
+    assert_eq!(store.requests(1).await.unwrap(), std::slice::from_ref(&first));
+    for _ in 0..2 {
+        store.drop_request(first.id).await.unwrap();
+    }
+    assert_eq!(store.requests(10).await.unwrap(), [second]);
 }
 
 /// Each worker raises numbers in the sagas, loading and committing in batches, and repeats

@@ -57,7 +57,11 @@ impl<'a> Watch<'a> {
             .traceless_unless_applied(before, transition)
             .and_then(|()| self.final_is_final(before, after))
             .and_then(|()| self.sends_are_in_order(before, transition))
-            .and_then(|()| self.facts_are_believed_in_time(before, after))
+            .and_then(|()| match input {
+                // What an operator knows is no fact that came in.
+                Input::Operator(_) => Ok(()),
+                _ => self.facts_are_believed_in_time(before, after),
+            })
             .and_then(|()| self.nobody_is_given_up_unseen(before, input, now, after))
             .and_then(|()| self.ends_are_earned(before, after))
             .and_then(|()| self.states_are_told_once(transition))
@@ -100,6 +104,11 @@ impl<'a> Watch<'a> {
     }
 
     fn sends_are_in_order(&mut self, before: &Saga, made: &Transition) -> Result<(), String> {
+        if made.saga.is_held() {
+            let sends = made.effects.iter().any(|effect| matches!(effect, Effect::Send { .. }));
+            self.note_unsent(&made.saga);
+            return rule(!sends, "nothing is sent while it is held");
+        }
         for effect in &made.effects {
             let Effect::Send { step, direction, generation, .. } = *effect else { continue };
             let state = &made.saga.steps[step];
@@ -140,9 +149,20 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
+    /// What begins while it is held goes out when it is released.
+    fn note_unsent(&mut self, saga: &Saga) {
+        for (step, state) in saga.steps.iter().enumerate() {
+            let ways =
+                [(Direction::Forward, state.generation), (Direction::Compensate, state.undo)];
+            for (direction, newest) in ways {
+                self.sent.extend((1..newest).map(|generation| (step, direction, generation)));
+            }
+        }
+    }
+
     fn forward_may_begin(&self, step: usize, after: &Saga) -> Result<(), String> {
         let needed = self.definition.ancestors(step);
-        let done = needed.iter().all(|before| after.steps[before].phase == Phase::Done);
+        let done = needed.iter().all(|before| after.steps[before].phase.stands());
         rule(done, "a step begins when all that it depends on, directly or not, is done")
     }
 
@@ -218,7 +238,8 @@ impl<'a> Watch<'a> {
         }
         let pivots = self.definition.pivots();
         let beyond = pivots.iter().any(|pivot| {
-            matches!(after.steps[pivot].phase, Phase::Done | Phase::Sent(_) | Phase::Asking(_))
+            let phase = &after.steps[pivot].phase;
+            phase.stands() || matches!(phase, Phase::Sent(_) | Phase::Asking(_))
         });
         rule(!beyond, "nothing is undone once a pivot is done, or may be done")?;
         let late = matches!(before.steps[step].phase, Phase::Undone | Phase::Failed { .. });
@@ -234,7 +255,7 @@ impl<'a> Watch<'a> {
         let steps = || 0..after.steps.len();
         match after.status {
             Status::Completed => rule(
-                steps().all(|step| after.steps[step].phase == Phase::Done),
+                steps().all(|step| after.steps[step].phase.stands()),
                 "completed means that every step is done",
             ),
             Status::Compensated if !before.status.is_final() => rule(
@@ -262,7 +283,7 @@ impl<'a> Watch<'a> {
                         OrderState::Pending => false,
                         OrderState::Completed => saga.status == Status::Completed,
                         OrderState::Cancelled => saga.status == Status::Compensated,
-                        _ => reaching.all(|(_, is)| is.phase == Phase::Done),
+                        _ => reaching.all(|(_, is)| is.phase.stands()),
                     };
                     rule(is_true, "what is told of the order is true")?;
                     let notices = self.definition.notices().iter().enumerate();
@@ -302,7 +323,8 @@ pub fn owes(definition: &Definition, saga: &Saga, step: usize) -> bool {
     let settled = matches!(
         saga.steps[step].phase,
         Phase::Idle | Phase::Awaiting { .. } | Phase::Failed { .. } | Phase::Undone
-    );
+    ) || (saga.steps[step].phase == Phase::Skipped
+        && saga.steps[step].generation == 0);
     definition.steps()[step].compensation.is_some() && !settled
 }
 

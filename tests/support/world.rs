@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use makegood::saga::{
     Attention, AttentionCode, CommandId, Definition, Direction, Effect, EventId, FactSeen, Input,
-    Outcome, Phase, ProbeState, Reply, Saga, SagaId, Status, Time, Work, decide,
+    Outcome, Phase, ProbeState, Reply, Saga, SagaId, Status, Time, Verb, Work, decide,
 };
 
 use super::rules::Watch;
@@ -240,6 +240,7 @@ impl<'a> World<'a> {
     /// The network heals and everybody is obliging, until nothing happens any more.
     pub fn heal(&mut self) -> Result<(), String> {
         self.let_go();
+        self.happen(Input::Operator(Verb::Release))?;
         for _ in 0..MAX_INPUTS_TO_REST {
             if !self.wire.is_empty() {
                 self.deliver(0, Act::Succeed)?;

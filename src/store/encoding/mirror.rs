@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::saga::{
     Announcement, Attention, AttentionCode, CancelState, Cause, CommandId, Direction, Effect,
     EventId, Fact, FactSeen, Forward, Input, OrderState, Origin, Outcome, Phase, ProbeState, Reply,
-    Saga, SagaId, Status, StepState, Time, Wait, WhyRefused,
+    Resolution, Saga, SagaId, Status, StepState, Time, Verb, Wait, WhyRefused,
 };
 
 /// A module for `#[serde(with)]` on a collection of something that has a mirror.
@@ -125,6 +125,7 @@ pub(super) enum StatusMirror {
     Compensating,
     Completed,
     Compensated,
+    Abandoned,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -192,6 +193,7 @@ pub(super) enum PhaseMirror {
         code: Box<str>,
     },
     Undone,
+    Skipped,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -258,6 +260,7 @@ pub(super) enum AttentionCodeMirror {
     GoodsAndMoneyDisagree,
     LateSuccess,
     ObligationUndone,
+    Held,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -276,6 +279,39 @@ pub(super) enum InputMirror {
     Fact(#[serde(with = "FactSeenMirror")] FactSeen),
     Clock,
     Cancel,
+    Operator(#[serde(with = "VerbMirror")] Verb),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Verb")]
+pub(super) enum VerbMirror {
+    Retry {
+        step: usize,
+    },
+    Resolve {
+        step: usize,
+        #[serde(with = "ResolutionMirror")]
+        resolution: Resolution,
+    },
+    Skip {
+        step: usize,
+    },
+    Hold,
+    Release,
+    Clear {
+        step: Option<usize>,
+        #[serde(with = "AttentionCodeMirror")]
+        code: AttentionCode,
+    },
+    Abandon,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Resolution")]
+pub(super) enum ResolutionMirror {
+    Success { data: Option<Box<str>> },
+    Rejected { code: Box<str> },
+    NothingToDo,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -363,6 +399,7 @@ pub(super) enum AnnouncementMirror {
         #[serde(with = "AttentionCodeMirror")]
         code: AttentionCode,
     },
+    Abandoned,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use uuid::Uuid;
 
 use super::connection::Connections;
+use super::deeds::Audit;
 use super::error::lost_to_another;
 use super::shipments::{Scans, Shipments};
 use crate::saga::SagaId;
@@ -67,17 +68,17 @@ WITH change AS (
     USING UNNEST($26::uuid[], $27::uuid[]) AS r (saga_id, id) JOIN won USING (saga_id)
     WHERE d.id = r.id
 ), audited AS (
-    INSERT INTO operator_audit (saga_id, id, version, at, actor, verb, reason)
+    INSERT INTO operator_audit (saga_id, id, version, at, actor, verb, reason, approver, detail)
     SELECT a.*
     FROM UNNEST($28::uuid[], $29::uuid[], $30::int[], $31::bigint[], $32::text[], $33::text[],
-                $34::text[])
-        AS a (saga_id, id, version, at, actor, verb, reason)
+                $34::text[], $35::text[], $36::text[])
+        AS a (saga_id, id, version, at, actor, verb, reason, approver, detail)
     JOIN won USING (saga_id)
     ON CONFLICT DO NOTHING
 ), shipped AS (
     INSERT INTO shipment (tenant, courier, shipment_id, saga_id, order_id)
     SELECT p.*
-    FROM UNNEST($35::text[], $36::text[], $37::text[], $38::uuid[], $39::text[])
+    FROM UNNEST($37::text[], $38::text[], $39::text[], $40::uuid[], $41::text[])
         AS p (tenant, courier, shipment_id, saga_id, order_id)
     JOIN won USING (saga_id)
     ON CONFLICT DO NOTHING
@@ -85,8 +86,8 @@ WITH change AS (
     INSERT INTO scan (saga_id, courier, id, shipment_id, status, happened_at, latitude, longitude,
                       received_at)
     SELECT n.*
-    FROM UNNEST($40::uuid[], $41::text[], $42::text[], $43::text[], $44::text[], $45::bigint[],
-                $46::float8[], $47::float8[], $48::bigint[])
+    FROM UNNEST($42::uuid[], $43::text[], $44::text[], $45::text[], $46::text[], $47::bigint[],
+                $48::float8[], $49::float8[], $50::bigint[])
         AS n (saga_id, courier, id, shipment_id, status, happened_at, latitude, longitude,
               received_at)
     JOIN won USING (saga_id)
@@ -176,17 +177,6 @@ struct Revived {
     letter: Vec<Uuid>,
 }
 
-#[derive(Default)]
-struct Audit<'a> {
-    saga: Vec<Uuid>,
-    id: Vec<Uuid>,
-    version: Vec<i32>,
-    at: Vec<i64>,
-    actor: Vec<&'a str>,
-    verb: Vec<&'a str>,
-    reason: Vec<&'a str>,
-}
-
 impl<'a> Columns<'a> {
     fn of(batch: &'a [Change]) -> Result<Columns<'a>, StoreError> {
         let mut sorted: Vec<&Change> = batch.iter().collect();
@@ -232,13 +222,7 @@ impl<'a> Columns<'a> {
         change.shipments.iter().for_each(|row| self.shipments.add(row));
         change.scans.iter().for_each(|row| self.scans.add(row));
         if let Some(row) = &change.audit {
-            self.audit.saga.push(id);
-            self.audit.id.push(row.id);
-            self.audit.version.push(version);
-            self.audit.at.push(row.at.0);
-            self.audit.actor.push(&row.actor);
-            self.audit.verb.push(&row.verb);
-            self.audit.reason.push(&row.reason);
+            self.audit.add(id, version, row);
         }
         Ok(())
     }
@@ -294,6 +278,8 @@ impl<'a> Columns<'a> {
             .bind(&audit.actor)
             .bind(&audit.verb)
             .bind(&audit.reason)
+            .bind(&audit.approver)
+            .bind(&audit.detail)
             .bind(&shipments.tenant)
             .bind(&shipments.courier)
             .bind(&shipments.shipment_id)

@@ -9,7 +9,10 @@ use crate::store::StoreError;
 
 /// Each brings the tables from the version before it to its own, counted from 1. Released ones
 /// never change.
-const MIGRATIONS: [&str; 1] = [include_str!("../../../migrations/postgres/0001_tables.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../../migrations/postgres/0001_tables.sql"),
+    include_str!("../../../migrations/postgres/0002_operators.sql"),
+];
 
 /// One number for one purpose: who holds this advisory lock migrates. The first eight bytes of
 /// "makegood" in ASCII.

@@ -3,6 +3,7 @@
 use rusqlite::{Transaction, params};
 
 use super::connection::{execute, fetch};
+use super::deeds::write_deed;
 use super::error::Failure;
 use super::shipments::{write_scan, write_shipment};
 use crate::store::rows::{signed, small};
@@ -63,20 +64,7 @@ fn write(transaction: &Transaction<'_>, change: &Change) -> Result<Written, Fail
         write_scan(transaction, row)?;
     }
     if let Some(row) = &change.audit {
-        execute(
-            transaction,
-            "INSERT INTO operator_audit (saga_id, id, version, at, actor, verb, reason)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
-            params![
-                id,
-                row.id,
-                signed(change.version(), COMMITTING)?,
-                row.at.0,
-                row.actor,
-                row.verb,
-                row.reason,
-            ],
-        )?;
+        write_deed(transaction, id, signed(change.version(), COMMITTING)?, row)?;
     }
     Ok(Written::Committed)
 }
