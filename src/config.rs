@@ -3,6 +3,7 @@
 //! The file is `makegood.toml` (or `--config FILE`); the environment has `MAKEGOOD_<KEY>` for
 //! every key. Unknown keys are refused. URLs hold passwords and are never printed.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use serde::Deserialize;
 use crate::broker::DEFAULT_MAX_MESSAGE_BYTES;
 use crate::http;
 use crate::operate::Policy;
+use crate::order::is_id;
 use crate::telemetry::is_log_filter;
 use crate::worker;
 
@@ -68,6 +70,11 @@ pub struct Config {
     pub max_message_bytes: usize,
     /// How long what is in flight may take after SIGTERM, in seconds.
     pub drain_seconds: u64,
+    /// Orders per second and participant, 1 to 10,000, that go on when it is back and that were
+    /// held while it was away.
+    pub release_per_second: u32,
+    /// Commands per second that a participant gets from each worker, such as `wms=50,tms=20`.
+    pub participant_limits: String,
     /// Connections to the database: one for each lane, [`SPARE_CONNECTIONS`], 100 at most.
     pub database_connections: u32,
     /// Where the simulated shop and participants keep their ledgers: not where `dev` does, whose
@@ -98,6 +105,8 @@ impl Default for Config {
             http_tls_certificate: None,
             http_tls_key: None,
             http_timeout_seconds: 10,
+            release_per_second: 50,
+            participant_limits: String::new(),
             second_person: "abandon".to_owned(),
             http_in_flight: 512, // with the largest bodies allowed by default: 128 MiB
             deployment: "default".to_owned(),
@@ -184,6 +193,12 @@ impl Config {
             "max_message_bytes",
             "1024 to 16777216 (bytes)",
         )?;
+        let rate = 1..=10_000;
+        let expected = "1 to 10000 (per second)";
+        expect(rate.contains(&self.release_per_second), "release_per_second", expected)?;
+        let expected = "participants with commands per second (1 to 10000), such as wms=50,tms=20";
+        let are_good = limits(&self.participant_limits).is_some();
+        expect(are_good, "participant_limits", expected)?;
         let expected = "none, or verbs such as abandon,resolve, or money-and-goods";
         expect(Policy::parse(&self.second_person).is_some(), "second_person", expected)?;
         let (seconds, requests) = (self.http_timeout_seconds, self.http_in_flight);
@@ -248,8 +263,24 @@ impl Config {
             prefetch: self.prefetch,
             max_message_bytes: self.max_message_bytes,
             drain: Duration::from_secs(self.drain_seconds),
+            release_per_second: self.release_per_second,
+            limits: limits(&self.participant_limits).expect("they were checked"),
             ..worker::Options::default()
         }
+    }
+}
+
+/// Reads `wms=50,tms=20`; nothing is no limits.
+fn limits(text: &str) -> Option<BTreeMap<String, u32>> {
+    let limit = |pair: &str| {
+        let (participant, rate) = pair.split_once('=')?;
+        let (participant, rate) = (participant.trim(), rate.trim().parse().ok()?);
+        let is_good = is_id(participant) && (1..=10_000).contains(&rate);
+        is_good.then(|| (participant.to_owned(), rate))
+    };
+    match text.trim() {
+        "" => Some(BTreeMap::new()),
+        text => text.split(',').map(limit).collect(),
     }
 }
 

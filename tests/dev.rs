@@ -3,6 +3,8 @@
 //! Two cases run real orders, where a file of them is at hand: `MAKEGOOD_TEST_ORDERS` names
 //! it. Without it they are listed as ignored.
 
+#[path = "dev/absence.rs"]
+mod absence;
 mod command;
 #[path = "dev/definitions.rs"]
 mod definitions;
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         real("real_orders::quiet_is_what_really_was", real_orders::quiet_is_what_really_was),
     ];
     trials.extend(cases! {
+        absence: orders_wait_before_a_participant_that_is_away;
         reruns: a_second_run_does_nothing_again a_killed_run_is_finished_by_the_next
             what_a_killed_run_lost_is_said_again
             a_folder_in_use_is_refused;

@@ -58,7 +58,7 @@ fn both() -> Vec<Case> {
             a_batch_of_five_hundred_is_written_whole an_empty_batch_is_fine
             several_transitions_are_one_change the_journal_is_in_order
             what_the_database_refuses_writes_nothing a_new_saga_needs_its_order
-            a_deed_is_audited_once_and_with_its_change a_request_waits_until_it_is_dropped no_update_is_lost_between_eight_workers
+            a_deed_is_audited_once_and_with_its_change a_request_waits_until_it_is_dropped a_breaker_is_open_until_it_is_closed no_update_is_lost_between_eight_workers
             a_commit_given_up_half_way_harms_nobody;
         due: a_claim_takes_the_earliest_first a_claim_leases_until_its_end
             two_workers_claim_different_sagas rescheduling_is_fenced

@@ -13,3 +13,9 @@ CREATE TABLE operator_request (
     reason   text   NOT NULL,
     asked_at bigint NOT NULL
 );
+
+-- Participants that answer nobody, as some worker found out; the others look here.
+CREATE TABLE breaker (
+    participant text   PRIMARY KEY,
+    opened_at   bigint NOT NULL
+);

@@ -13,4 +13,9 @@ CREATE TABLE operator_request (
     asked_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE breaker (
+    participant TEXT    NOT NULL PRIMARY KEY CHECK (instr(participant, char(0)) = 0),
+    opened_at   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 PRAGMA user_version = 2;

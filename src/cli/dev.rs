@@ -20,8 +20,9 @@ use crate::catalog::{self, Catalog, LoadedDefinition};
 use crate::clock::SimulatedClock;
 use crate::config::{Config, LogFormat};
 use crate::fixture::auditor::{self, AuditReport};
-use crate::fixture::{self, ScriptedOrder, Unheard};
-use crate::saga::Time;
+use crate::fixture::{self, Away, ScriptedOrder, Unheard};
+use crate::order::is_id;
+use crate::saga::{Millis, Time};
 use crate::store::Store;
 use crate::store::sqlite::Durability;
 use crate::worker;
@@ -59,12 +60,45 @@ pub(super) struct Dev {
     /// More definitions to publish.
     #[arg(long = "saga", value_name = "FILE")]
     sagas: Vec<PathBuf>,
+    /// A participant that is not there for a while, such as inventory=10m..70m, by simulated time
+    /// from the first order on.
+    #[arg(long = "away", value_name = "WHO=FROM..UNTIL", value_parser = absence)]
+    away: Vec<Absence>,
     /// Write one JSON line per order.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     /// Print the summary as one JSON object.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Absence {
+    participant: String,
+    from: Millis,
+    until: Millis,
+}
+
+fn absence(text: &str) -> Result<Absence, String> {
+    let expected = "must be like inventory=10m..70m";
+    let (participant, span) = text.split_once('=').ok_or(expected)?;
+    let (from, until) = span.split_once("..").ok_or(expected)?;
+    let time = |text: &str| {
+        let span = text.parse::<humantime::Duration>().map_err(|_| expected)?;
+        Ok::<Millis, String>(Millis(u64::try_from(span.as_millis()).map_err(|_| expected)?))
+    };
+    let (from, until) = (time(from)?, time(until)?);
+    let is_good = is_id(participant) && from < until;
+    is_good
+        .then(|| Absence { participant: participant.to_owned(), from, until })
+        .ok_or(expected.to_owned())
+}
+
+impl Absence {
+    fn since(&self, began: Time) -> Away {
+        let participant = self.participant.clone();
+        Away { participant, from: began + self.from, until: began + self.until }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -108,6 +142,7 @@ impl Dev {
             ledgers: self.ledgers(),
             orders,
             unheard: Arc::new(unheard),
+            away: self.away.iter().map(|absence| absence.since(began)).collect(),
             worker: worker::Options { timers: self.clocks_fire(), ..config.worker() },
         };
         let played = play.run().await?;

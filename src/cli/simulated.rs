@@ -13,7 +13,7 @@ use crate::broker::Broker;
 use crate::broker::memory::MemoryBroker;
 use crate::catalog::Catalog;
 use crate::clock::{Clock, SimulatedClock, rfc3339};
-use crate::fixture::{self, ScriptedOrder, Scripts, Shop, Simulation, Unheard};
+use crate::fixture::{self, Away, ScriptedOrder, Scripts, Shop, Simulation, Unheard};
 use crate::saga::{Millis, Phase, Status, Time};
 use crate::store::{Store, Stored};
 use crate::telemetry::Telemetry;
@@ -33,6 +33,8 @@ pub(super) struct Play<'a> {
     pub orders: Vec<ScriptedOrder>,
     /// The orders of which a killed run may have lost messages.
     pub unheard: Arc<Unheard>,
+    /// Who is not there for a while.
+    pub away: Vec<Away>,
     /// `timers` says whether the worker's own clocks fire.
     pub worker: worker::Options,
 }
@@ -101,7 +103,11 @@ impl Play<'_> {
             participants,
             scripts: Arc::new(self.orders.iter().collect::<Scripts>()),
             unheard: self.unheard.clone(),
-            options: fixture::Options { grain: GRAIN, ..fixture::Options::default() },
+            options: fixture::Options {
+                grain: GRAIN,
+                away: self.away.clone(),
+                ..fixture::Options::default()
+            },
         }
     }
 
@@ -147,6 +153,7 @@ async fn only_resends_are_left(store: &dyn Store) -> anyhow::Result<bool> {
             wait.give_up_at.or(wait.deadline_at).is_none()
         }
         Phase::Awaiting { deadline_at } => deadline_at.is_none(),
+        Phase::Held { .. } => false,
         _ => true,
     };
     let mut only_resends = true;

@@ -232,6 +232,10 @@ fn awaited(definition: &Definition, saga: &Saga, index: usize) -> Option<String>
         Phase::Refused { code } => {
             Some(format!("an operator: undoing {} was refused, {code}", step.name))
         }
+        Phase::Held { .. } => {
+            let (participant, command) = step.command(Direction::Forward)?;
+            Some(format!("{participant} to be there for {command} (held since {since})"))
+        }
         Phase::Idle | Phase::Done | Phase::Undone | Phase::Skipped | Phase::Failed { .. } => None,
     }
 }
@@ -267,6 +271,7 @@ fn next_clock(definition: &Definition, saga: &Saga) -> Option<NextClock> {
             Phase::Awaiting { deadline_at } => {
                 ((*deadline_at)?, "call an operator: the deadline has passed")
             }
+            Phase::Held { look_at } => (*look_at, "see whether its participant is there"),
             _ => return None,
         };
         Some((at, index, then))

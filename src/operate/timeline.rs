@@ -62,13 +62,13 @@ fn timeline(
     journal
         .iter()
         .map(|row| {
-            let quiet = last.replace(row.at).map(|last| row.at - last);
+            let quiet = last.replace(row.at()).map(|last| row.at() - last);
             let deed = deeds.iter().find(|deed| deed.version == row.version);
             let happened = happened(definition, &row.input, &sent);
             row.effects.iter().for_each(|effect| sent.note(definition, saga, effect));
             Entry {
                 version: row.version,
-                at: rfc3339(row.at),
+                at: rfc3339(row.at()),
                 happened,
                 by: deed.map(|AuditedRow { deed, .. }| signature(deed)),
                 quiet_before: quiet.filter(|quiet| *quiet >= GAP).map(span),

@@ -183,7 +183,12 @@ impl Office<'_> {
                 cause: None,
             };
             outbox.extend(postings(&setting, &transition.effects).iter().map(|post| post.row()));
-            journal.push(JournalRow { version, at: now, input, effects: transition.effects });
+            journal.push(JournalRow {
+                version,
+                moment: now.into(),
+                input,
+                effects: transition.effects,
+            });
         }
         if journal.is_empty() {
             return Ok(None);

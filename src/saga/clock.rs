@@ -23,6 +23,10 @@ pub(super) fn clock(turn: &mut Turn<'_>) -> Verdict {
                 turn.saga.steps[step].phase = Phase::Awaiting { deadline_at: None };
                 turn.raise(Some(step), AttentionCode::DeadlinePassed, Origin::Clock);
             }
+            // Who asks again too early learns nothing new.
+            Phase::Held { look_at } if look_at <= turn.now && !turn.barred.contains(step) => {
+                turn.begin(step);
+            }
             Phase::Sent(wait) | Phase::Asking(wait) if due(turn, wait.next()) => {
                 command_clocks(turn, step, wait, due);
             }
@@ -56,6 +60,10 @@ fn command_clocks(turn: &mut Turn<'_>, step: usize, mut wait: Wait, due: Due) {
     if due(turn, wait.deadline_at) {
         wait.deadline_at = None;
         turn.raise(Some(step), AttentionCode::DeadlinePassed, Origin::Clock);
+    }
+    if due(turn, wait.give_up_at) && turn.away.contains(step) {
+        // It answers nobody, so its silence says nothing of this command.
+        wait.give_up_at = Some(turn.now + give_up);
     }
     if due(turn, wait.give_up_at) {
         return in_doubt(turn, step, wait, asking);

@@ -17,7 +17,8 @@ pub fn owed(definition: &Definition, saga: &Saga) -> StepSet {
             Phase::Undoing { .. } | Phase::Refused { .. } => true,
             // Unless it was skipped before it was ever sent.
             Phase::Skipped => state.generation > 0,
-            Phase::Idle | Phase::Awaiting { .. } | Phase::Failed { .. } | Phase::Undone => false,
+            Phase::Idle | Phase::Held { .. } | Phase::Awaiting { .. } => false,
+            Phase::Failed { .. } | Phase::Undone => false,
         };
         may_be_out && definition.steps()[*step].compensation.is_some()
     };
@@ -51,7 +52,7 @@ impl Turn<'_> {
     fn stop_waiting(&mut self) {
         for step in 0..self.saga.steps.len() {
             match &mut self.saga.steps[step].phase {
-                Phase::Awaiting { .. } => self.enter(step, Phase::Idle),
+                Phase::Awaiting { .. } | Phase::Held { .. } => self.enter(step, Phase::Idle),
                 Phase::Sent(wait) | Phase::Asking(wait) => {
                     wait.resend_at = None;
                     wait.give_up_at = None;

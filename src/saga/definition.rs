@@ -25,6 +25,17 @@ impl StepSet {
         self.0 |= 1 << step;
     }
 
+    /// As a number, for whoever stores it: step 0 is the lowest bit.
+    #[must_use]
+    pub fn bits(self) -> u64 {
+        self.0
+    }
+
+    #[must_use]
+    pub fn from_bits(bits: u64) -> StepSet {
+        StepSet(bits)
+    }
+
     #[must_use]
     pub fn union(self, other: StepSet) -> StepSet {
         StepSet(self.0 | other.0)

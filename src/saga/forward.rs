@@ -1,10 +1,15 @@
 //! Going forward: start what became ready, notice the end, and what a "no" means.
 
+use super::identity::spread;
 use super::turn::Turn;
 use super::{
-    Announcement, AttentionCode, CancelState, Cause, Direction, Effect, OrderState, Origin, Phase,
-    Status, WhyRefused, Work, state,
+    Announcement, AttentionCode, CancelState, Cause, Direction, Effect, Millis, OrderState, Origin,
+    Phase, Status, WhyRefused, Work, state,
 };
+
+/// How long a saga waits before a step until it is looked at again, and up to as long once more,
+/// so that not all come at once.
+const LOOK_AGAIN: Millis = Millis(30_000);
 
 impl Turn<'_> {
     /// Starts every step that is ready, again and again, because a fact that is already known
@@ -47,11 +52,16 @@ impl Turn<'_> {
         }
     }
 
-    /// Starts one step. A participant that must not be disturbed (a breaker is open) would be
-    /// held here, before its command goes out.
-    fn begin(&mut self, step: usize) {
+    /// Starts one step, or holds the saga before it: thousands that wait before a participant
+    /// which is away are better than thousands that are compensated.
+    pub fn begin(&mut self, step: usize) {
         match &self.step(step).work {
             Work::Obligation => self.enter(step, Phase::Done),
+            Work::Command { .. } if self.barred.contains(step) => {
+                let pause = spread(self.saga.id, self.now.0.unsigned_abs()) % LOOK_AGAIN.0;
+                let look_at = self.now + Millis(LOOK_AGAIN.0 + pause);
+                self.enter(step, Phase::Held { look_at });
+            }
             Work::Command { .. } => {
                 let state = &mut self.saga.steps[step];
                 state.generation = state.generation.saturating_add(1);

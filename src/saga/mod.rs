@@ -22,6 +22,7 @@ mod fact;
 mod forward;
 mod identity;
 mod input;
+mod moment;
 mod probe;
 mod reply;
 mod start;
@@ -38,6 +39,8 @@ pub use draft::{Draft, Flaw, FlawKind};
 pub use effect::{Announcement, Effect, Ignored, Refusal, Transition, Verdict, WhyRefused};
 pub use identity::{CommandId, Direction, EventId, SagaId};
 pub use input::{FactSeen, Input, Outcome, ProbeState, Reply};
+pub use moment::Moment;
+pub use reply::asked;
 pub use state::{
     Attention, AttentionCode, CancelState, Cause, Fact, Forward, OrderState, Origin, Phase, Saga,
     Status, StepState, Wait,
@@ -49,14 +52,19 @@ use turn::Turn;
 
 /// Decides what `input` means to `saga` at `now`.
 ///
-/// The same arguments always give the same transition, so a journal of (input, now) replayed
+/// The same arguments always give the same transition, so a journal of (input, moment) replayed
 /// through this function gives the stored saga again.
 ///
 /// `now` may be earlier than times in the saga (clocks of different workers differ a little);
 /// nothing breaks, a clock merely fires a little later.
 #[must_use]
-pub fn decide(definition: &Definition, saga: &Saga, input: &Input, now: Time) -> Transition {
-    let mut turn = Turn::new(definition, saga, now);
+pub fn decide(
+    definition: &Definition,
+    saga: &Saga,
+    input: &Input,
+    moment: impl Into<Moment>,
+) -> Transition {
+    let mut turn = Turn::new(definition, saga, moment.into());
     if !saga.fits(definition) {
         return turn.finish(saga, Verdict::Refused(Refusal::UnreadableSaga));
     }

@@ -2,8 +2,8 @@
 
 use super::turn::Turn;
 use super::{
-    AttentionCode, CommandId, Direction, Effect, Forward, Ignored, Origin, Outcome, Phase, Refusal,
-    Reply, Status, Verdict,
+    AttentionCode, CommandId, Definition, Direction, Effect, Forward, Ignored, Origin, Outcome,
+    Phase, Refusal, Reply, Saga, Status, Time, Verdict,
 };
 
 /// The command that an id belongs to.
@@ -58,6 +58,14 @@ pub(super) fn answered(
         return Err(Refusal::WrongParticipant);
     }
     Ok(sent)
+}
+
+/// The participant that a command of this saga went to.
+#[must_use]
+pub fn asked<'a>(definition: &'a Definition, saga: &Saga, command: CommandId) -> Option<&'a str> {
+    let turn = Turn::new(definition, saga, Time::default().into());
+    let sent = find(&turn, command)?;
+    definition.steps()[sent.step].command(sent.direction).map(|(participant, _)| participant)
 }
 
 /// Which of the commands this saga ever sent has this id. Ids are hashes, so the candidates

@@ -54,10 +54,14 @@ impl Saga {
     /// The earliest clock of any step: when [`super::Input::Clock`] is next of use.
     #[must_use]
     pub fn next_clock(&self) -> Option<Time> {
-        if self.is_held() || self.status == Status::Abandoned {
-            return None;
-        }
-        self.steps.iter().filter_map(|step| step.next_clock()).min()
+        self.clocks().map(|(_, at)| at).min()
+    }
+
+    /// The next clock of each step that has one.
+    pub fn clocks(&self) -> impl Iterator<Item = (usize, Time)> {
+        let stand_still = self.is_held() || self.status == Status::Abandoned;
+        let steps = self.steps.iter().enumerate().filter(move |_| !stand_still);
+        steps.filter_map(|(index, step)| Some((index, step.next_clock()?)))
     }
 
     /// Since when an operator holds it.
@@ -211,6 +215,7 @@ impl StepState {
         match &self.phase {
             Phase::Sent(wait) | Phase::Asking(wait) | Phase::Undoing { wait, .. } => wait.next(),
             Phase::Awaiting { deadline_at } => *deadline_at,
+            Phase::Held { look_at } => Some(*look_at),
             _ => None,
         }
     }
@@ -220,6 +225,11 @@ impl StepState {
 pub enum Phase {
     /// Not started, or to be started again.
     Idle,
+    /// Its turn has come, and its participant is away or has enough to do.
+    Held {
+        /// When it is looked at again.
+        look_at: Time,
+    },
     /// The command is out, its answer is not in.
     Sent(Wait),
     /// In doubt: no answer within the give-up time, and a probe is out.
@@ -262,6 +272,7 @@ impl Phase {
     pub fn as_str(&self) -> &'static str {
         match self {
             Phase::Idle => "idle",
+            Phase::Held { .. } => "held",
             Phase::Sent(_) => "sent",
             Phase::Asking(_) => "in-doubt",
             Phase::Awaiting { .. } => "awaiting",

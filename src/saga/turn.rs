@@ -2,7 +2,7 @@
 
 use super::identity::spread;
 use super::{
-    Announcement, Attention, AttentionCode, Definition, Direction, Effect, Ignored, Millis,
+    Announcement, Attention, AttentionCode, Definition, Direction, Effect, Ignored, Millis, Moment,
     OrderState, Origin, Phase, Saga, Step, StepSet, Time, Transition, Verdict, Wait, Work, state,
 };
 
@@ -11,12 +11,17 @@ pub(super) struct Turn<'a> {
     pub definition: &'a Definition,
     pub saga: Saga,
     pub now: Time,
+    /// Steps whose participant does not answer anybody.
+    pub away: StepSet,
+    /// Steps that are not to be begun now.
+    pub barred: StepSet,
     pub effects: Vec<Effect>,
 }
 
 impl<'a> Turn<'a> {
-    pub fn new(definition: &'a Definition, saga: &Saga, now: Time) -> Turn<'a> {
-        Turn { definition, saga: saga.clone(), now, effects: Vec::new() }
+    pub fn new(definition: &'a Definition, saga: &Saga, moment: Moment) -> Turn<'a> {
+        let Moment { now, away, barred } = moment;
+        Turn { definition, saga: saga.clone(), now, away, barred, effects: Vec::new() }
     }
 
     /// Ends the decision. What was not applied leaves no trace, and what changed nothing was

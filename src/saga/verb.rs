@@ -126,7 +126,8 @@ pub fn left_behind(definition: &Definition, saga: &Saga) -> StepSet {
         Phase::Done => !matches!(definition.steps()[*step].work, Work::Facts { .. }),
         Phase::Skipped => saga.steps[*step].generation > 0,
         Phase::Sent(_) | Phase::Asking(_) | Phase::Undoing { .. } | Phase::Refused { .. } => true,
-        Phase::Idle | Phase::Awaiting { .. } | Phase::Failed { .. } | Phase::Undone => false,
+        Phase::Idle | Phase::Held { .. } | Phase::Awaiting { .. } => false,
+        Phase::Failed { .. } | Phase::Undone => false,
     };
     (0..saga.steps.len()).filter(is_out).collect()
 }
@@ -177,6 +178,7 @@ fn release(turn: &mut Turn<'_>) -> bool {
     for step in 0..turn.saga.steps.len() {
         match &mut turn.saga.steps[step].phase {
             Phase::Awaiting { deadline_at } => *deadline_at = deadline_at.map(|at| at + held),
+            Phase::Held { look_at } => *look_at = turn.now,
             Phase::Sent(wait) | Phase::Asking(wait) | Phase::Undoing { wait, .. } => {
                 wait.give_up_at = wait.give_up_at.map(|at| at + held);
                 wait.deadline_at = wait.deadline_at.map(|at| at + held);
@@ -246,6 +248,11 @@ fn retry(turn: &mut Turn<'_>, step: usize) -> bool {
         // Turned back, and not yet sent its compensation: that is not wanted.
         Phase::Sent(wait) | Phase::Asking(wait) if wait.resend_at.is_none() => return false,
         Phase::Sent(_) | Phase::Asking(_) | Phase::Undoing { .. } => again(turn, step),
+        // Whatever is thought of its participant.
+        Phase::Held { .. } => {
+            turn.barred = StepSet::default();
+            turn.begin(step);
+        }
         Phase::Refused { .. } => {
             turn.undo(step, Forward::Done);
             turn.settled_by_hand(step);
@@ -328,7 +335,7 @@ fn resolve(turn: &mut Turn<'_>, step: usize, resolution: &Resolution) -> bool {
 fn skip(turn: &mut Turn<'_>, step: usize) -> bool {
     let is_open = match turn.phase(step) {
         Phase::Idle => turn.step(step).work != Work::Obligation,
-        Phase::Sent(_) | Phase::Asking(_) | Phase::Awaiting { .. } => true,
+        Phase::Held { .. } | Phase::Sent(_) | Phase::Asking(_) | Phase::Awaiting { .. } => true,
         Phase::Failed { .. } | Phase::Undone => turn.is_left(step),
         _ => false,
     };

@@ -11,8 +11,8 @@ mod mirror;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::StoreError;
-use crate::saga::{Effect, Input, Saga, SagaId, Status};
+use super::{JournalRow, StoreError};
+use crate::saga::{Effect, Input, Moment, Saga, SagaId, Status, StepSet, Time};
 use mirror::{InputMirror, SagaMirror, effects};
 
 /// The first byte of everything written here.
@@ -35,25 +35,35 @@ pub(super) fn saga_from_bytes(id: SagaId, bytes: &[u8]) -> Result<Saga, StoreErr
 }
 
 /// What a journal row says beside its version and time.
-pub(super) fn entry_to_bytes(input: &Input, effects: &[Effect]) -> Vec<u8> {
+pub(super) fn entry_to_bytes(row: &JournalRow) -> Vec<u8> {
     #[derive(Serialize)]
     struct Entry<'a>(
         #[serde(with = "InputMirror")] &'a Input,
         #[serde(serialize_with = "effects::serialize")] &'a [Effect],
+        u64,
+        u64,
     );
-    to_bytes(&Entry(input, effects))
+    let Moment { away, barred, .. } = row.moment;
+    to_bytes(&Entry(&row.input, &row.effects, away.bits(), barred.bits()))
 }
 
 /// # Errors
 /// [`StoreError::Unreadable`].
-pub(super) fn entry_from_bytes(bytes: &[u8]) -> Result<(Input, Vec<Effect>), StoreError> {
+pub(super) fn entry_from_bytes(
+    version: u32,
+    now: Time,
+    bytes: &[u8],
+) -> Result<JournalRow, StoreError> {
     #[derive(Deserialize)]
     struct Entry(
         #[serde(with = "InputMirror")] Input,
         #[serde(deserialize_with = "effects::deserialize")] Vec<Effect>,
+        u64,
+        u64,
     );
-    let Entry(input, effects) = from_bytes(bytes, "journal entry")?;
-    Ok((input, effects))
+    let Entry(input, effects, away, barred) = from_bytes(bytes, "journal entry")?;
+    let (away, barred) = (StepSet::from_bits(away), StepSet::from_bits(barred));
+    Ok(JournalRow { version, moment: Moment { now, away, barred }, input, effects })
 }
 
 /// The number under which a status stands in its column.

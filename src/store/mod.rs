@@ -16,7 +16,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use crate::saga::{Effect, Input, Saga, SagaId, Status, Time};
+use crate::saga::{Effect, Input, Moment, Saga, SagaId, Status, Time};
 pub use deed::{AuditRow, AuditedRow, RequestRow};
 pub use shipment::{ScanRow, ShipmentRow};
 
@@ -138,6 +138,15 @@ pub trait Store: Send + Sync + 'static {
     /// It was done, or is not wanted any more. A missing one is fine.
     async fn drop_request(&self, id: Uuid) -> Result<(), StoreError>;
 
+    /// The participants that answer nobody, and since when.
+    async fn open_breakers(&self) -> Result<Vec<(String, Time)>, StoreError>;
+
+    /// A participant answers nobody any more: keeps since when, unless that is known already.
+    async fn open_breaker(&self, participant: &str, at: Time) -> Result<(), StoreError>;
+
+    /// It answers again. A missing one is fine.
+    async fn close_breaker(&self, participant: &str) -> Result<(), StoreError>;
+
     /// Closes all connections.
     async fn close(&self);
 }
@@ -222,9 +231,16 @@ pub enum Written {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JournalRow {
     pub version: u32,
-    pub at: Time,
+    pub moment: Moment,
     pub input: Input,
     pub effects: Vec<Effect>,
+}
+
+impl JournalRow {
+    #[must_use]
+    pub fn at(&self) -> Time {
+        self.moment.now
+    }
 }
 
 /// A message that is to be published, under the saga that wants it.

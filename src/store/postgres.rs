@@ -6,6 +6,7 @@
 //! time, `commit` the one big statement, `load`, `read` and `queue` the smaller ones, `schema`
 //! the tables, `error` what an error means. No decision is taken here.
 
+mod breakers;
 mod commit;
 mod connection;
 mod deeds;
@@ -214,6 +215,18 @@ impl Store for PostgresStore {
 
     async fn drop_request(&self, id: Uuid) -> Result<(), StoreError> {
         deeds::drop_request(&self.connections, id).await
+    }
+
+    async fn open_breakers(&self) -> Result<Vec<(String, Time)>, StoreError> {
+        breakers::open_breakers(&self.connections).await
+    }
+
+    async fn open_breaker(&self, participant: &str, at: Time) -> Result<(), StoreError> {
+        breakers::open_breaker(&self.connections, participant, at).await
+    }
+
+    async fn close_breaker(&self, participant: &str) -> Result<(), StoreError> {
+        breakers::close_breaker(&self.connections, participant).await
     }
 
     async fn close(&self) {

@@ -123,8 +123,7 @@ impl FromColumns for JournalRow {
     type Columns = JournalColumns;
 
     fn from_columns((version, at, entry): JournalColumns) -> Result<JournalRow, StoreError> {
-        let (input, effects) = encoding::entry_from_bytes(&entry)?;
-        Ok(JournalRow { version: unsigned(version)?, at: Time(at), input, effects })
+        encoding::entry_from_bytes(unsigned(version)?, Time(at), &entry)
     }
 }
 

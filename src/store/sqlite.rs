@@ -4,6 +4,7 @@
 //! second writing process out, while others may look on. Time is whatever the given clock
 //! says, so that a simulated clock rules here too. No decision is taken here.
 
+mod breakers;
 mod commit;
 mod connection;
 mod deeds;
@@ -277,6 +278,22 @@ impl Store for SqliteStore {
     async fn drop_request(&self, id: Uuid) -> Result<(), StoreError> {
         self.connection
             .write("dropping a request", |transaction| deeds::drop_request(transaction, id))
+    }
+
+    async fn open_breakers(&self) -> Result<Vec<(String, Time)>, StoreError> {
+        self.connection.read("reading breakers", breakers::open_breakers)
+    }
+
+    async fn open_breaker(&self, participant: &str, at: Time) -> Result<(), StoreError> {
+        self.connection.write("opening a breaker", |transaction| {
+            breakers::open_breaker(transaction, participant, at)
+        })
+    }
+
+    async fn close_breaker(&self, participant: &str) -> Result<(), StoreError> {
+        self.connection.write("closing a breaker", |transaction| {
+            breakers::close_breaker(transaction, participant)
+        })
     }
 
     async fn close(&self) {

@@ -145,6 +145,18 @@ impl Telemetry {
         self.metrics.commits.with_label_values(&["outbox"]).inc();
     }
 
+    /// A participant answers nobody any more, or does again.
+    pub fn breaker(&self, participant: &str, is_open: bool) {
+        self.metrics.breakers.with_label_values(&[participant]).set(i64::from(is_open));
+        match is_open {
+            true => tracing::warn!(
+                participant,
+                "it answers nobody: its give-up clocks stand still, sagas are held before its steps"
+            ),
+            false => tracing::info!(participant, "it answers again: held sagas are released"),
+        }
+    }
+
     pub fn lost_race(&self) {
         self.metrics.lost_races.inc();
     }

@@ -70,6 +70,11 @@ metrics! {
     late_successes: IntCounter = counter(
         "makegood_late_successes_total", "Steps that succeeded after their compensation was sent."
     );
+    breakers: IntGaugeVec = gauges(
+        "makegood_breaker_open",
+        "1 while a participant answers nobody: its give-up clocks stand still, and sagas are held before its steps.",
+        &["participant"]
+    );
     attention: IntCounterVec = counters(
         "makegood_attention_changes_total",
         "Reasons for an operator to look, raised and cleared.",

@@ -10,6 +10,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::breakers::Breakers;
 use super::delivery::Delivery;
 use super::inputs::{Item, What, reread};
 use super::message::{Posting, Setting, postings};
@@ -156,6 +157,7 @@ pub(super) struct Desk<'a> {
     pub now: Time,
     /// Until when the relay of this worker has the new outbox rows to itself.
     pub claimed_until: Time,
+    pub breakers: &'a Breakers,
 }
 
 /// Decides all inputs of one saga, one after the other.
@@ -204,10 +206,11 @@ pub(super) fn decide(
         decided: &mut decided,
     };
     let revived = run.all(group, parked);
-    let Run { saga, version, journal, order, .. } = run;
+    let Run { loaded, saga, version, journal, order, .. } = run;
+    let next = desk.breakers.next_look(&loaded.definition, &saga, desk.now);
     finish(
         &mut decided,
-        Written { group, from_version, saga, version, journal, order, due, revived },
+        Written { group, from_version, saga, version, journal, order, due, next, revived },
     );
     decided
 }
@@ -225,13 +228,15 @@ struct Written<'a> {
     journal: Vec<JournalRow>,
     order: Arc<OrderRow>,
     due: Option<Time>,
+    /// When it is next of use to look at it.
+    next: Option<Time>,
     revived: Vec<Uuid>,
 }
 
 fn finish(decided: &mut Decided, written: Written<'_>) {
-    let Written { group, from_version, saga, version, journal, order, due, revived } = written;
+    let Written { group, from_version, saga, version, journal, order, due, next, revived } =
+        written;
     let clock_fired = group.open().any(|(_, item)| *item.what.input() == Input::Clock);
-    let next = saga.next_clock();
     // A parked message that changes nothing any more still leaves the dead letters, and a scan
     // that changes nothing is kept.
     if version == from_version && revived.is_empty() && decided.scans.is_empty() {
@@ -329,9 +334,11 @@ impl Run<'_> {
     }
 
     fn apply(&mut self, input: &Input, cause: Option<&str>) -> Verdict {
-        let now = self.desk.now;
+        let (now, definition) = (self.desk.now, &self.loaded.definition);
+        let moment = self.desk.breakers.moment(definition, &self.saga, now);
         let Transition { saga, effects, verdict } =
-            saga::decide(&self.loaded.definition, &self.saga, input, now);
+            saga::decide(definition, &self.saga, input, moment);
+        self.desk.breakers.note(definition, &self.saga, input, &effects, now);
         if verdict != Verdict::Applied {
             return verdict;
         }
@@ -352,7 +359,7 @@ impl Run<'_> {
         self.decided.seen.push((input.name(), self.saga.status));
         self.journal.push(JournalRow {
             version: self.version,
-            at: now,
+            moment,
             input: input.clone(),
             effects,
         });

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::batch::{Decided, Desk, Group, UNKNOWN_DEFINITION, UNREADABLE_SAGA, decide, group};
+use super::breakers::Breakers;
 use super::burial::Graveyard;
 use super::definitions::Definitions;
 use super::inputs::Item;
@@ -61,6 +62,7 @@ pub(super) struct Lane {
     pub relay: RelayHandle,
     pub timers: TimerHandle,
     pub options: Arc<Options>,
+    pub breakers: Arc<Breakers>,
     pub graveyard: Graveyard,
     pub shutdown: Shutdown,
 }
@@ -178,6 +180,7 @@ impl Lane {
                 source: &self.options.source,
                 now,
                 claimed_until: now + super::relay::CLAIM_LEASE,
+                breakers: &self.breakers,
             };
             let of = |group: &Group| {
                 decide(&desk, group, stored.get(&group.saga), &group.parked_among(parked))

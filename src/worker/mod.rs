@@ -13,6 +13,8 @@
 
 mod backlog;
 mod batch;
+mod breaker;
+mod breakers;
 mod burial;
 mod definitions;
 mod delivery;
@@ -30,6 +32,7 @@ mod sweeper;
 mod timers;
 mod turns;
 
+use std::collections::BTreeMap;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +45,7 @@ use crate::saga::Millis;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Telemetry;
 
+use breakers::Breakers;
 use burial::Graveyard;
 use definitions::Definitions;
 pub use definitions::{read as read_definitions, topology};
@@ -106,6 +110,10 @@ pub struct Options {
     pub set_aside: Duration,
     /// How long the database may be away before what was taken in is handed back.
     pub outage: Duration,
+    /// Sagas per second that go on, per participant, which were held while it was away.
+    pub release_per_second: u32,
+    /// Commands per second that a participant gets from this worker, where it has a limit.
+    pub limits: BTreeMap<String, u32>,
 }
 
 impl Default for Options {
@@ -124,6 +132,8 @@ impl Default for Options {
             // acknowledged, and counts a delivery.
             set_aside: Duration::from_secs(600),
             outage: Duration::from_secs(60),
+            release_per_second: 50,
+            limits: BTreeMap::new(),
         }
     }
 }
@@ -177,7 +187,13 @@ impl Worker {
         if let Err(different @ BrokerError::Mismatch { .. }) = declared {
             return Err(different.into());
         }
-        let parts = Parts { store, broker, clock, telemetry, options, definitions, shutdown };
+        let breakers =
+            Breakers::new(telemetry.clone(), options.release_per_second, options.limits.clone());
+        // Who cannot be asked now is asked again in a moment.
+        let _ = breakers.learn(&*store, clock.now()).await;
+        let breakers = Arc::new(breakers);
+        let parts =
+            Parts { store, broker, clock, telemetry, options, definitions, breakers, shutdown };
         parts.run(system_clock, reception, held).await;
         Ok(())
     }
@@ -235,6 +251,7 @@ struct Parts {
     telemetry: Arc<Telemetry>,
     options: Arc<Options>,
     definitions: Definitions,
+    breakers: Arc<Breakers>,
     shutdown: Shutdown,
 }
 
@@ -260,6 +277,7 @@ impl Parts {
                 relay: relay_handle.clone(),
                 timers: due_times.clone(),
                 options: self.options.clone(),
+                breakers: self.breakers.clone(),
                 graveyard: self.graveyard(),
                 shutdown: self.shutdown.clone(),
             };
@@ -292,6 +310,9 @@ impl Parts {
         };
         flow.spawn(sweeper.run(self.shutdown.clone(), held));
         flow.spawn(self.definitions.clone().keep_up(self.clock.clone(), self.shutdown.clone()));
+        let breakers = self.breakers.clone();
+        let (store, clock) = (self.store.clone(), self.clock.clone());
+        flow.spawn(breakers.keep_up(store, clock, self.shutdown.clone()));
         flow.spawn(count(self.store.clone(), self.telemetry.clone(), self.shutdown.clone()));
         if let Some(system_clock) = system_clock {
             let store = self.store.clone();

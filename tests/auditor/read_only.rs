@@ -113,6 +113,15 @@ impl Store for ReadOnly {
     async fn drop_request(&self, _: Uuid) -> Result<(), StoreError> {
         never()
     }
+    async fn open_breakers(&self) -> Result<Vec<(String, Time)>, StoreError> {
+        never()
+    }
+    async fn open_breaker(&self, _: &str, _: Time) -> Result<(), StoreError> {
+        never()
+    }
+    async fn close_breaker(&self, _: &str) -> Result<(), StoreError> {
+        never()
+    }
     async fn latest_time(&self) -> Result<Option<Time>, StoreError> {
         never()
     }

@@ -102,7 +102,12 @@ impl World {
                 }
             }
             let version = u32::try_from(journal.len() + 1).unwrap();
-            journal.push(JournalRow { version, at, input, effects: transition.effects });
+            journal.push(JournalRow {
+                version,
+                moment: at.into(),
+                input,
+                effects: transition.effects,
+            });
         }
         let version = u32::try_from(journal.len()).unwrap();
         let due = saga.next_clock();

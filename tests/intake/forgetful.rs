@@ -180,6 +180,15 @@ impl Store for Forgetful {
     async fn drop_request(&self, id: Uuid) -> Result<(), StoreError> {
         self.store.drop_request(id).await
     }
+    async fn open_breakers(&self) -> Result<Vec<(String, Time)>, StoreError> {
+        self.store.open_breakers().await
+    }
+    async fn open_breaker(&self, participant: &str, at: Time) -> Result<(), StoreError> {
+        self.store.open_breaker(participant, at).await
+    }
+    async fn close_breaker(&self, participant: &str) -> Result<(), StoreError> {
+        self.store.close_breaker(participant).await
+    }
     async fn latest_time(&self) -> Result<Option<Time>, StoreError> {
         self.store.latest_time().await
     }

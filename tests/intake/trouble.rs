@@ -173,7 +173,7 @@ async fn a_decision_that_could_not_be_stored_is_taken_anew() {
     let noted = times.clone();
     let trouble = before_commit(move |batch| {
         let mut times = noted.lock().unwrap();
-        times.push(batch[0].journal[0].at);
+        times.push(batch[0].journal[0].at());
         if times.len() < 3 { Err(away()) } else { Ok(()) }
     });
     let world = World::troubled(trouble).await;

@@ -14,6 +14,7 @@ mod a_fact;
 mod a_failing_compensation;
 mod a_late_success;
 mod a_milestone;
+mod a_participant_that_is_away;
 mod a_refused_compensation;
 mod a_reply;
 mod an_operators_verb;

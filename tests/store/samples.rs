@@ -58,7 +58,8 @@ pub fn start_of(order: Arc<OrderRow>) -> Change {
         ended_at: None,
     };
     let effect = Effect::Send { step: 0, direction: Direction::Forward, generation: 1, attempt: 1 };
-    let journal = JournalRow { version: 1, at: NOW, input: Input::Start, effects: vec![effect] };
+    let journal =
+        JournalRow { version: 1, moment: NOW.into(), input: Input::Start, effects: vec![effect] };
     Change {
         outbox: vec![message(saga.id, 1, 0)],
         saga,
@@ -89,7 +90,8 @@ pub fn step(stored: &Stored) -> Change {
         data: None,
     };
     let at = later(i64::from(version));
-    let journal = JournalRow { version, at, input: Input::Reply(reply), effects: Vec::new() };
+    let journal =
+        JournalRow { version, moment: at.into(), input: Input::Reply(reply), effects: Vec::new() };
     Change {
         outbox: vec![message(saga.id, version, 0)],
         saga,

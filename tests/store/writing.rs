@@ -93,7 +93,12 @@ pub async fn several_transitions_are_one_change(place: Place) {
     let id = change.saga.id;
     for version in 2..=4 {
         let at = later(i64::from(version));
-        change.journal.push(JournalRow { version, at, input: Input::Clock, effects: vec![] });
+        change.journal.push(JournalRow {
+            version,
+            moment: at.into(),
+            input: Input::Clock,
+            effects: vec![],
+        });
         change.outbox.push(message(id, version, 0));
     }
     change.outbox.push(message(id, 4, 1));
@@ -175,6 +180,19 @@ pub async fn a_deed_is_audited_once_and_with_its_change(place: Place) {
     let again = Change { audit: Some(deed(1)), ..step(&load_one(&*store, saga).await) };
     write(&*store, again).await;
     assert_eq!(store.deeds(saga).await.unwrap(), kept);
+}
+
+pub async fn a_breaker_is_open_until_it_is_closed(place: Place) {
+    let store = place.store().await;
+    store.open_breaker("wms", NOW).await.unwrap();
+    store.open_breaker("wms", NOW + Millis(1)).await.unwrap();
+    store.open_breaker("tms", NOW + Millis(2)).await.unwrap();
+    let open = [("tms".to_owned(), NOW + Millis(2)), ("wms".to_owned(), NOW)];
+    assert_eq!(store.open_breakers().await.unwrap(), open);
+    for _ in 0..2 {
+        store.close_breaker("wms").await.unwrap();
+    }
+    assert_eq!(store.open_breakers().await.unwrap(), open[..1]);
 }
 
 pub async fn a_request_waits_until_it_is_dropped(place: Place) {

@@ -205,7 +205,12 @@ fn change(
     let change = Change {
         from_version: stored.version,
         order: (stored.version == 0).then_some(stored.order),
-        journal: vec![JournalRow { version, at: now, input, effects: transition.effects }],
+        journal: vec![JournalRow {
+            version,
+            moment: now.into(),
+            input,
+            effects: transition.effects,
+        }],
         due: transition.saga.next_clock().map(|_| stored.due.unwrap_or(now)),
         saga: transition.saga,
         outbox: postings.iter().map(|posting| posting.row()).collect(),

@@ -194,6 +194,10 @@ pub(super) enum PhaseMirror {
     },
     Undone,
     Skipped,
+    Held {
+        #[serde(with = "TimeMirror")]
+        look_at: Time,
+    },
 }
 
 #[derive(Serialize, Deserialize)]

@@ -23,11 +23,13 @@ proptest! {
 
     #[test]
     fn a_journal_entry_comes_back_as_it_was(
+        moment in moment(),
         input in input(),
         effects in prop::collection::vec(effect(), 0..6),
     ) {
-        let bytes = entry_to_bytes(&input, &effects);
-        prop_assert_eq!(entry_from_bytes(&bytes).unwrap(), (input, effects));
+        let row = JournalRow { version: 7, moment, input, effects };
+        let bytes = entry_to_bytes(&row);
+        prop_assert_eq!(entry_from_bytes(7, moment.now, &bytes).unwrap(), row);
     }
 
     #[test]
@@ -41,15 +43,24 @@ proptest! {
     #[test]
     fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = saga_from_bytes(no_id(), &bytes);
-        let _ = entry_from_bytes(&bytes);
+        let _ = entry_from_bytes(1, Time(0), &bytes);
     }
+}
+
+fn moment() -> impl Strategy<Value = Moment> {
+    (any::<i64>(), any::<u64>(), any::<u64>()).prop_map(|(now, away, barred)| Moment {
+        now: Time(now),
+        away: StepSet::from_bits(away),
+        barred: StepSet::from_bits(barred),
+    })
 }
 
 #[test]
 fn another_format_or_a_byte_too_many_is_unreadable() {
-    let bytes = entry_to_bytes(&Input::Clock, &[]);
+    let (moment, effects) = (Time(0).into(), Vec::new());
+    let bytes = entry_to_bytes(&JournalRow { version: 1, moment, input: Input::Clock, effects });
     for damaged in [vec![], [&[FORMAT + 1], &bytes[1..]].concat(), [&bytes[..], &[0]].concat()] {
-        let read = entry_from_bytes(&damaged);
+        let read = entry_from_bytes(1, Time(0), &damaged);
         assert!(matches!(read, Err(StoreError::Unreadable { what: "journal entry" })));
     }
 }

@@ -204,8 +204,8 @@ impl<'a> Columns<'a> {
         for row in &change.journal {
             self.journal.saga.push(id);
             self.journal.version.push(signed(row.version, DURING)?);
-            self.journal.at.push(row.at.0);
-            self.journal.entry.push(encoding::entry_to_bytes(&row.input, &row.effects));
+            self.journal.at.push(row.at().0);
+            self.journal.entry.push(encoding::entry_to_bytes(row));
         }
         for row in &change.outbox {
             self.outbox.saga.push(id);

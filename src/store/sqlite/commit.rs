@@ -34,8 +34,8 @@ fn write(transaction: &Transaction<'_>, change: &Change) -> Result<Written, Fail
             params![
                 id,
                 signed(row.version, COMMITTING)?,
-                row.at.0,
-                encoding::entry_to_bytes(&row.input, &row.effects),
+                row.at().0,
+                encoding::entry_to_bytes(row),
             ],
         )?;
     }

@@ -70,7 +70,12 @@ impl World {
             },
             from_version: 0,
             order: Some(Arc::new(order)),
-            journal: vec![JournalRow { version: 1, at: NOW, input: Input::Start, effects: vec![] }],
+            journal: vec![JournalRow {
+                version: 1,
+                moment: NOW.into(),
+                input: Input::Start,
+                effects: vec![],
+            }],
             due: None,
             outbox: vec![OutboxRow { key, channel, message, claimed_until }],
             revived: Vec::new(),
