@@ -84,6 +84,10 @@ impl Target {
         let uri: Uri = url.parse().map_err(|_| InvalidTarget::Url)?;
         let (scheme, host) = (uri.scheme_str(), uri.host());
         let (Some(host), "" | "/") = (host, uri.path()) else { return Err(InvalidTarget::Url) };
+        let is_bare = uri.authority().is_some_and(|authority| authority.as_str() == host);
+        if !is_bare && uri.port_u16().is_none() {
+            return Err(InvalidTarget::Url);
+        }
         let (port, tls) = match scheme {
             Some("http") => (80, None),
             Some("https") => (443, Some(tls(ca)?)),

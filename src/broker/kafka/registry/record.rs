@@ -1,0 +1,232 @@
+//! The records: what a message's data can be, and the JSON Schema of each as a registry gets it.
+//!
+//! A registry knows no files that refer to each other. What a schema of `docs/schemas` refers to
+//! is put into its own `$defs`, under the file's and the definition's name; its title becomes the
+//! record's name, which is where serializers for JSON Schema look for it.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+use crate::broker::{Channel, Outgoing};
+
+macro_rules! schemas {
+    ($($name:literal)*) => {
+        [$(($name, include_str!(concat!("../../../../docs/schemas/", $name, ".json")))),*]
+    };
+}
+
+/// Those of the records, and what they refer to.
+const SCHEMAS: [(&str, &str); 12] = schemas! {
+    "command" "fact" "order" "order-cancel-refused" "order-cancel-requested" "order-created"
+    "order-reached" "probe" "probe-reply" "reply" "saga-attention" "values"
+};
+
+/// What the data of a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Record {
+    OrderCreated,
+    OrderCancelRequested,
+    Fact,
+    Command,
+    Probe,
+    Reply,
+    ProbeReply,
+    OrderReached,
+    OrderCancelRefused,
+    SagaAttention,
+}
+
+impl Record {
+    pub const ALL: [Record; 10] = [
+        Record::OrderCreated,
+        Record::OrderCancelRequested,
+        Record::Fact,
+        Record::Command,
+        Record::Probe,
+        Record::Reply,
+        Record::ProbeReply,
+        Record::OrderReached,
+        Record::OrderCancelRefused,
+        Record::SagaAttention,
+    ];
+
+    /// What a message is, by where it goes and by how its type ends: the words before that are the
+    /// definition's own. `None` of what was given up.
+    #[must_use]
+    pub fn of(message: &Outgoing) -> Option<Record> {
+        let name = message.event.name();
+        let ends = |suffix| name.ends_with(suffix);
+        Some(match &message.channel {
+            Channel::Orders if ends(".cancel-requested") => Record::OrderCancelRequested,
+            Channel::Orders => Record::OrderCreated,
+            Channel::Facts => Record::Fact,
+            Channel::Commands(_) if ends(".status") => Record::Probe,
+            Channel::Commands(_) => Record::Command,
+            Channel::Replies | Channel::ReplyTo(_) if ends(".status.replied") => Record::ProbeReply,
+            Channel::Replies | Channel::ReplyTo(_) => Record::Reply,
+            Channel::Events if ends(".cancel-refused") => Record::OrderCancelRefused,
+            Channel::Events if name.starts_with("saga.attention-") => Record::SagaAttention,
+            Channel::Events => Record::OrderReached,
+            Channel::Dead => return None,
+        })
+    }
+
+    /// Whether a worker publishes it; the others come from shops, couriers and participants.
+    #[must_use]
+    pub fn is_sent_by_workers(self) -> bool {
+        matches!(
+            self,
+            Record::Command
+                | Record::Probe
+                | Record::OrderReached
+                | Record::OrderCancelRefused
+                | Record::SagaAttention
+        )
+    }
+
+    /// The name of its schema in `docs/schemas`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Record::OrderCreated => "order-created",
+            Record::OrderCancelRequested => "order-cancel-requested",
+            Record::Fact => "fact",
+            Record::Command => "command",
+            Record::Probe => "probe",
+            Record::Reply => "reply",
+            Record::ProbeReply => "probe-reply",
+            Record::OrderReached => "order-reached",
+            Record::OrderCancelRefused => "order-cancel-refused",
+            Record::SagaAttention => "saga-attention",
+        }
+    }
+
+    /// The subject under which its schema is registered.
+    #[must_use]
+    pub fn subject(self) -> String {
+        format!("makegood.{}.v1", self.name())
+    }
+
+    /// Its schema in one document, as text that is the same each time.
+    #[must_use]
+    pub fn schema(self) -> String {
+        let mut definitions = Map::new();
+        let mut schema = gathered(self.name(), file(self.name()), &mut definitions);
+        let root = schema.as_object_mut().expect("schemas are objects");
+        let text = |key: &str| root.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let description = [text("title"), text("description")].join(". ");
+        root.insert("title".to_owned(), self.subject().into());
+        root.insert("description".to_owned(), description.trim_end_matches(". ").into());
+        if !definitions.is_empty() {
+            root.insert("$defs".to_owned(), definitions.into());
+        }
+        schema.to_string()
+    }
+}
+
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.subject())
+    }
+}
+
+fn file(name: &str) -> Value {
+    let (_, text) = SCHEMAS.iter().find(|(known, _)| *known == name).expect("all are listed");
+    serde_json::from_str(text).expect("a test reads all of them")
+}
+
+/// A part of the file of this name, with all that it refers to gathered into the definitions.
+fn gathered(name: &str, part: Value, definitions: &mut Map<String, Value>) -> Value {
+    match part {
+        Value::Object(members) => members
+            .into_iter()
+            .filter(|(key, _)| key != "$defs")
+            .map(|(key, value)| match (key.as_str(), value) {
+                ("$ref", Value::String(to)) => (key, refer(name, &to, definitions).into()),
+                (_, value) => (key, gathered(name, value, definitions)),
+            })
+            .collect(),
+        Value::Array(parts) => {
+            parts.into_iter().map(|part| gathered(name, part, definitions)).collect()
+        }
+        plain => plain,
+    }
+}
+
+/// A reference within one document to what `to` refers to in the file of this name.
+fn refer(name: &str, to: &str, definitions: &mut Map<String, Value>) -> String {
+    let (path, pointer) = to.split_once('#').unwrap_or((to, ""));
+    let name = if path.is_empty() { name } else { path.trim_end_matches(".json") };
+    let definition = pointer.trim_start_matches("/$defs/");
+    let key = [name, definition].join(".").trim_end_matches('.').to_owned();
+    if !definitions.contains_key(&key) {
+        // It may refer to itself.
+        definitions.insert(key.clone(), Value::Null);
+        let mut meant = file(name).pointer(pointer).expect("it refers to something").clone();
+        if let Some(members) = meant.as_object_mut() {
+            members.remove("$schema");
+        }
+        let meant = gathered(name, meant, definitions);
+        definitions.insert(key.clone(), meant);
+    }
+    format!("#/$defs/{key}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::Event;
+
+    #[test]
+    fn each_schema_stands_alone_and_judges_as_the_files_do() {
+        for record in Record::ALL {
+            let schema: Value = serde_json::from_str(&record.schema()).unwrap();
+            assert_eq!(schema["title"], record.subject().as_str());
+            assert!(schema["description"].as_str().is_some_and(|text| text.len() > 20), "{record}");
+            // Its references all lead somewhere, or this fails.
+            let validator = jsonschema::draft202012::new(&schema).unwrap();
+            for example in file(record.name())["examples"].as_array().into_iter().flatten() {
+                assert!(validator.is_valid(example), "{record}: {example}");
+            }
+            assert!(!validator.is_valid(&serde_json::json!(["x"])), "{record} is an object");
+            let references = schema.to_string();
+            let references = references.split("\"$ref\":\"").skip(1);
+            assert!(references.clone().all(|rest| rest.starts_with("#/$defs/")), "{record}");
+        }
+    }
+
+    #[test]
+    fn what_a_schema_refers_to_is_in_it() {
+        let schema: Value = serde_json::from_str(&Record::OrderCreated.schema()).unwrap();
+        let definitions: Vec<_> = schema["$defs"].as_object().unwrap().keys().collect();
+        assert!(definitions.contains(&&"order".to_owned()), "{definitions:?}");
+        let validator = jsonschema::draft202012::new(&schema).unwrap();
+        let mut order = schema["examples"][0].clone();
+        order["loan"]["amount_minor"] = (-1).into();
+        assert!(!validator.is_valid(&order), "what the order refers to counts");
+    }
+
+    #[test]
+    fn a_message_is_known_by_its_channel_and_its_type() {
+        let record = |channel: &str, kind: &str| {
+            let channel = channel.parse().unwrap();
+            Record::of(&Outgoing { channel, event: Event::new("e", "/s", kind, &()) })
+        };
+        for (channel, kind, expected) in [
+            ("orders", "holiday.booked.v1", Record::OrderCreated),
+            ("orders", "holiday.cancel-requested.v1", Record::OrderCancelRequested),
+            ("facts", "shipment.delivered.v1", Record::Fact),
+            ("commands.wms", "wms.pick.v1", Record::Command),
+            ("commands.wms", "wms.pick.status.v1", Record::Probe),
+            ("replies", "wms.pick.replied.v1", Record::Reply),
+            ("reply-to.x", "wms.pick.status.replied.v1", Record::ProbeReply),
+            ("events", "order.completed.v1", Record::OrderReached),
+            ("events", "holiday.cancel-refused.v1", Record::OrderCancelRefused),
+            ("events", "saga.attention-raised.v1", Record::SagaAttention),
+        ] {
+            assert_eq!(record(channel, kind), Some(expected), "{kind}");
+        }
+        assert_eq!(record("dead", "a.b.v1"), None);
+    }
+}
