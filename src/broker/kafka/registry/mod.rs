@@ -18,7 +18,7 @@
 mod address;
 mod record;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -42,6 +42,8 @@ const DURING: &str = "asking the schema registry";
 pub struct Registry {
     address: Address,
     known: Mutex<BTreeMap<Record, u32>>,
+    /// One asks at a time: several who need the same would register it at once.
+    asking: tokio::sync::Mutex<()>,
 }
 
 /// Why there is no id.
@@ -74,7 +76,11 @@ impl Registry {
     /// # Errors
     /// The URL is not one.
     pub fn new(url: &SecretString) -> Result<Registry, InvalidRegistry> {
-        Ok(Registry { address: Address::new(url)?, known: Mutex::default() })
+        Ok(Registry {
+            address: Address::new(url)?,
+            known: Mutex::default(),
+            asking: tokio::sync::Mutex::default(),
+        })
     }
 
     /// Registers a schema, whether or not that is done by itself; returns its id. One that is
@@ -83,6 +89,7 @@ impl Registry {
     /// # Errors
     /// See [`NoId`].
     pub async fn register(&self, record: Record) -> Result<u32, NoId> {
+        let _turn = self.asking.lock().await;
         self.ask(record, true).await
     }
 
@@ -102,41 +109,54 @@ impl Registry {
         &self,
         messages: &[Outgoing],
     ) -> Vec<Result<Option<u32>, PublishError>> {
-        let mut failed: BTreeMap<Record, PublishError> = BTreeMap::new();
+        let records: Vec<Option<Record>> = messages.iter().map(Record::of).collect();
+        let mut ids: BTreeMap<Record, Result<u32, PublishError>> = BTreeMap::new();
         let mut unanswered = None;
-        let mut ids = Vec::with_capacity(messages.len());
-        for record in messages.iter().map(Record::of) {
-            let Some(record) = record else {
-                ids.push(Ok(None));
-                continue;
-            };
-            if let Some(error) = failed.get(&record).or(unanswered.as_ref()) {
-                ids.push(Err(error.clone()));
-                continue;
-            }
-            ids.push(match self.id(record).await {
-                Ok(id) => Ok(Some(id)),
-                Err(error) => {
+        for record in records.iter().copied().flatten().collect::<BTreeSet<_>>() {
+            let known = self.known().get(&record).copied();
+            let id = match (known, &unanswered) {
+                (Some(id), _) => Ok(id),
+                // It would not answer for this one either.
+                (None, Some(error)) => Err(PublishError::clone(error)),
+                (None, None) => self.id(record).await.map_err(|error| {
                     let told = PublishError::Unknown(chain(&error));
-                    failed.insert(record, told.clone());
-                    // It would not answer for the others either.
                     unanswered = matches!(error, NoId::Unanswered(_)).then(|| told.clone());
-                    Err(told)
-                }
-            });
+                    told
+                }),
+            };
+            ids.insert(record, id);
         }
-        ids
+        let id_of = |record: Option<Record>| record.map(|record| ids[&record].clone()).transpose();
+        records.into_iter().map(id_of).collect()
     }
 
     async fn id(&self, record: Record) -> Result<u32, NoId> {
-        let known = self.known().get(&record).copied();
-        match known {
+        let known = || self.known().get(&record).copied();
+        if let Some(id) = known() {
+            return Ok(id);
+        }
+        let _turn = self.asking.lock().await;
+        match known() {
             Some(id) => Ok(id),
             None => self.ask(record, self.address.registers).await,
         }
     }
 
     async fn ask(&self, record: Record, registers: bool) -> Result<u32, NoId> {
+        let asked = self.ask_once(record, registers).await;
+        // Another process that registers the same at this moment looks like a conflict as well.
+        let id = match asked {
+            Err(refused @ NoId::Refused { .. }) if registers => {
+                self.ask_once(record, false).await.map_err(|_| refused)?
+            }
+            asked => asked?,
+        };
+        self.known().insert(record, id);
+        Ok(id)
+    }
+
+    /// Registers it, or looks it up.
+    async fn ask_once(&self, record: Record, registers: bool) -> Result<u32, NoId> {
         let subject = record.subject();
         let path = match registers {
             true => format!("{}/subjects/{subject}/versions", self.address.path),
@@ -146,9 +166,7 @@ impl Registry {
         let body = Bytes::from(serde_json::to_vec(&asked).expect("two texts are JSON"));
         let answer = self.post(&path, body).await;
         let answer = answer.map_err(|error| NoId::Unanswered(Arc::new(error)))?;
-        let id = understood(&answer, subject, registers)?;
-        self.known().insert(record, id);
-        Ok(id)
+        understood(&answer, subject, registers)
     }
 
     async fn post(&self, path: &str, body: Bytes) -> Result<Answer, Unanswered> {
@@ -197,4 +215,35 @@ fn understood(answer: &Answer, subject: String, registers: bool) -> Result<u32, 
         StatusCode::NOT_FOUND if !registers => NoId::Missing { subject, told },
         _ => NoId::Trouble { status, told },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(status: u16, body: &'static str, registers: bool) -> Result<u32, String> {
+        let status = StatusCode::from_u16(status).expect("a status");
+        let answer =
+            Answer { status, retry_after: None, body: Bytes::from_static(body.as_bytes()) };
+        understood(&answer, "makegood.fact.v1".to_owned(), registers).map_err(|e| format!("{e:?}"))
+    }
+
+    #[test]
+    fn an_answer_is_an_id_or_says_what_to_do() {
+        assert_eq!(said(200, "{\"id\":7,\"version\":1}", true), Ok(7));
+        let problem = "{\"error_code\":40403,\"message\":\"Schema not found\"}";
+        for (status, body, registers, expected) in [
+            (409, problem, true, "Refused { subject: \"makegood.fact.v1\", status: 409"),
+            (422, problem, false, "Refused"),
+            (404, problem, false, "Missing"),
+            (404, problem, true, "Trouble { status: 404, told: \"Schema not found\""),
+            (401, problem, true, "Trouble { status: 401"),
+            (500, problem, false, "Trouble { status: 500"),
+            (200, "<html>", true, "its path included?"),
+            (200, "{\"id\":-1}", true, "Trouble { status: 200"),
+        ] {
+            let error = said(status, body, registers).unwrap_err();
+            assert!(error.contains(expected), "{status} {body}: {error}");
+        }
+    }
 }

@@ -1,8 +1,11 @@
 //! The records: what a message's data can be, and the JSON Schema of each as a registry gets it.
 //!
-//! A registry knows no files that refer to each other. What a schema of `docs/schemas` refers to
-//! is put into its own `$defs`, under the file's and the definition's name; its title becomes the
-//! record's name, which is where serializers for JSON Schema look for it.
+//! It is that of `docs/schemas` with its title, references and dialect changed. The title becomes
+//! the record's name, which is where serializers for JSON Schema look for it. A registry knows no
+//! files that refer to each other, so what is referred to is put into `definitions`, under the
+//! file's and the definition's name. And it is draft 7: that is what all of them can compare and
+//! all serializers can check; a registry that cannot compare 2020-12 refuses the second version of
+//! a schema with an internal error. The published schemas use no word that draft 7 lacks.
 
 use std::fmt;
 
@@ -21,6 +24,9 @@ const SCHEMAS: [(&str, &str); 12] = schemas! {
     "command" "fact" "order" "order-cancel-refused" "order-cancel-requested" "order-created"
     "order-reached" "probe" "probe-reply" "reply" "saga-attention" "values"
 };
+
+/// What draft 7 calls itself.
+const DIALECT: &str = "http://json-schema.org/draft-07/schema#";
 
 /// What the data of a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -118,9 +124,8 @@ impl Record {
         let description = [text("title"), text("description")].join(". ");
         root.insert("title".to_owned(), self.subject().into());
         root.insert("description".to_owned(), description.trim_end_matches(". ").into());
-        if !definitions.is_empty() {
-            root.insert("$defs".to_owned(), definitions.into());
-        }
+        root.insert("$schema".to_owned(), DIALECT.into());
+        root.insert("definitions".to_owned(), definitions.into());
         schema.to_string()
     }
 }
@@ -170,13 +175,66 @@ fn refer(name: &str, to: &str, definitions: &mut Map<String, Value>) -> String {
         let meant = gathered(name, meant, definitions);
         definitions.insert(key.clone(), meant);
     }
-    format!("#/$defs/{key}")
+    format!("#/definitions/{key}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::broker::Event;
+
+    /// The words of draft 7 that the published schemas use. One that only a later draft has would
+    /// mean nothing to a registry; nor does draft 7 read what stands beside a reference.
+    const WORDS: [&str; 22] = [
+        "$ref",
+        "$schema",
+        "additionalProperties",
+        "allOf",
+        "anyOf",
+        "const",
+        "definitions",
+        "description",
+        "enum",
+        "examples",
+        "format",
+        "items",
+        "maxItems",
+        "maxLength",
+        "maximum",
+        "minItems",
+        "minLength",
+        "minimum",
+        "pattern",
+        "required",
+        "title",
+        "type",
+    ];
+
+    fn assert_draft_7(schema: &Value) {
+        for (word, value) in schema.as_object().expect("a schema") {
+            match (word.as_str(), value) {
+                ("properties" | "patternProperties" | "definitions", Value::Object(named)) => {
+                    named.values().for_each(assert_draft_7);
+                }
+                ("examples" | "enum" | "const", _) => {}
+                (_, Value::Array(parts)) if parts.iter().all(Value::is_object) => {
+                    parts.iter().for_each(assert_draft_7);
+                }
+                (word, value) => {
+                    assert!(WORDS.contains(&word), "{word}: is it a word of draft 7?");
+                    if value.is_object() {
+                        assert_draft_7(value);
+                    }
+                }
+            }
+        }
+        if schema.get("$ref").is_some() {
+            let beside = schema.as_object().expect("a schema").keys();
+            let mut beside =
+                beside.filter(|word| !["$ref", "description"].contains(&word.as_str()));
+            assert_eq!(beside.next(), None, "nobody reads it: {schema}");
+        }
+    }
 
     #[test]
     fn each_schema_stands_alone_and_judges_as_the_files_do() {
@@ -185,23 +243,24 @@ mod tests {
             assert_eq!(schema["title"], record.subject().as_str());
             assert!(schema["description"].as_str().is_some_and(|text| text.len() > 20), "{record}");
             // Its references all lead somewhere, or this fails.
-            let validator = jsonschema::draft202012::new(&schema).unwrap();
+            let validator = jsonschema::draft7::new(&schema).unwrap();
+            assert_draft_7(&schema);
             for example in file(record.name())["examples"].as_array().into_iter().flatten() {
                 assert!(validator.is_valid(example), "{record}: {example}");
             }
             assert!(!validator.is_valid(&serde_json::json!(["x"])), "{record} is an object");
             let references = schema.to_string();
             let references = references.split("\"$ref\":\"").skip(1);
-            assert!(references.clone().all(|rest| rest.starts_with("#/$defs/")), "{record}");
+            assert!(references.clone().all(|rest| rest.starts_with("#/definitions/")), "{record}");
         }
     }
 
     #[test]
     fn what_a_schema_refers_to_is_in_it() {
         let schema: Value = serde_json::from_str(&Record::OrderCreated.schema()).unwrap();
-        let definitions: Vec<_> = schema["$defs"].as_object().unwrap().keys().collect();
+        let definitions: Vec<_> = schema["definitions"].as_object().unwrap().keys().collect();
         assert!(definitions.contains(&&"order".to_owned()), "{definitions:?}");
-        let validator = jsonschema::draft202012::new(&schema).unwrap();
+        let validator = jsonschema::draft7::new(&schema).unwrap();
         let mut order = schema["examples"][0].clone();
         order["loan"]["amount_minor"] = (-1).into();
         assert!(!validator.is_valid(&order), "what the order refers to counts");
