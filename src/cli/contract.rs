@@ -57,6 +57,7 @@ enum Which {
 }
 
 impl Contract {
+    #[cfg_attr(not(feature = "kafka"), expect(unused_variables))] // only a registry needs it
     pub async fn run(&self, config: &Config) -> anyhow::Result<End> {
         match (&self.which, &self.out) {
             (_, Some(folder)) => write_all(folder)?,
