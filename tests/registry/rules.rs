@@ -56,7 +56,7 @@ pub async fn a_schema_that_is_refused_or_missing_is_named() {
     let why = worker.trouble("orders", "makegood contract register").await;
     assert!(why.contains(COMMAND) && why.contains("register=false"), "{why}");
     let told = stage.succeed(&["contract", "register"]).await;
-    assert_eq!(told.lines().filter(|line| line.contains(" id ")).count(), 10, "{told}");
+    assert_eq!(told.lines().filter(|line| line.contains(" id ")).count(), 11, "{told}");
     worker.becomes_ready().await;
     let _participants = stage.participants();
     stage.submit(1).await;

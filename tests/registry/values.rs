@@ -86,6 +86,7 @@ fn record(topic: &str, kind: &str) -> &'static str {
         ("replies.v1", _) => "reply",
         ("events.v1", "order.cancel-refused.v1") => "order-cancel-refused",
         ("events.v1", "saga.attention-raised.v1" | "saga.attention-cleared.v1") => "saga-attention",
+        ("events.v1", "saga.abandoned.v1") => "saga-abandoned",
         ("events.v1", _) => "order-reached",
         (topic, kind) if topic.ends_with(".commands.v1") && kind.ends_with(".status.v1") => "probe",
         (topic, _) if topic.ends_with(".commands.v1") => "command",

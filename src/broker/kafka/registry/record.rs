@@ -20,9 +20,9 @@ macro_rules! schemas {
 }
 
 /// Those of the records, and what they refer to.
-const SCHEMAS: [(&str, &str); 12] = schemas! {
+const SCHEMAS: [(&str, &str); 13] = schemas! {
     "command" "fact" "order" "order-cancel-refused" "order-cancel-requested" "order-created"
-    "order-reached" "probe" "probe-reply" "reply" "saga-attention" "values"
+    "order-reached" "probe" "probe-reply" "reply" "saga-abandoned" "saga-attention" "values"
 };
 
 /// What draft 7 calls itself.
@@ -41,10 +41,11 @@ pub enum Record {
     OrderReached,
     OrderCancelRefused,
     SagaAttention,
+    SagaAbandoned,
 }
 
 impl Record {
-    pub const ALL: [Record; 10] = [
+    pub const ALL: [Record; 11] = [
         Record::OrderCreated,
         Record::OrderCancelRequested,
         Record::Fact,
@@ -55,6 +56,7 @@ impl Record {
         Record::OrderReached,
         Record::OrderCancelRefused,
         Record::SagaAttention,
+        Record::SagaAbandoned,
     ];
 
     /// What a message is, by where it goes and by how its type ends: the words before that are the
@@ -73,6 +75,7 @@ impl Record {
             Channel::Replies | Channel::ReplyTo(_) => Record::Reply,
             Channel::Events if ends(".cancel-refused") => Record::OrderCancelRefused,
             Channel::Events if name.starts_with("saga.attention-") => Record::SagaAttention,
+            Channel::Events if name == "saga.abandoned" => Record::SagaAbandoned,
             Channel::Events => Record::OrderReached,
             Channel::Dead => return None,
         })
@@ -88,6 +91,7 @@ impl Record {
                 | Record::OrderReached
                 | Record::OrderCancelRefused
                 | Record::SagaAttention
+                | Record::SagaAbandoned
         )
     }
 
@@ -105,6 +109,7 @@ impl Record {
             Record::OrderReached => "order-reached",
             Record::OrderCancelRefused => "order-cancel-refused",
             Record::SagaAttention => "saga-attention",
+            Record::SagaAbandoned => "saga-abandoned",
         }
     }
 
@@ -256,6 +261,18 @@ mod tests {
     }
 
     #[test]
+    fn whatever_is_a_value_on_kafka_is_a_record() {
+        let contract = include_str!("../../../../docs/asyncapi.yaml");
+        let payloads = contract.split("payload: { $ref: schemas/").skip(1);
+        let mut payloads: Vec<_> =
+            payloads.filter_map(|rest| Some(rest.split_once(".json")?.0)).collect();
+        let mut records = Record::ALL.map(Record::name);
+        payloads.sort_unstable();
+        records.sort_unstable();
+        assert_eq!(payloads, records);
+    }
+
+    #[test]
     fn what_a_schema_refers_to_is_in_it() {
         let schema: Value = serde_json::from_str(&Record::OrderCreated.schema()).unwrap();
         let definitions: Vec<_> = schema["definitions"].as_object().unwrap().keys().collect();
@@ -283,6 +300,7 @@ mod tests {
             ("events", "order.completed.v1", Record::OrderReached),
             ("events", "holiday.cancel-refused.v1", Record::OrderCancelRefused),
             ("events", "saga.attention-raised.v1", Record::SagaAttention),
+            ("events", "saga.abandoned.v1", Record::SagaAbandoned),
         ] {
             assert_eq!(record(channel, kind), Some(expected), "{kind}");
         }
