@@ -42,6 +42,9 @@ pub struct Config {
     /// `kafka://host:9092,other:9092/prefix?partitions=12&replication=3&retention_days=14`; with
     /// an `s`, over TLS. Kafka's URL may have a `user:password@` and properties of its client.
     pub broker: Option<SecretString>,
+    /// Frames every value on Kafka with the id of its schema in this registry:
+    /// `http://host:8081/`, `https://user:password@host/path?register=false`.
+    pub schema_registry: Option<SecretString>,
     /// Where /metrics, /healthz and /readyz listen.
     pub http_listen: SocketAddr,
     /// Where shops and couriers push to; not at all where it is not set.
@@ -99,6 +102,7 @@ impl Default for Config {
         Config {
             store: None,
             broker: None,
+            schema_registry: None,
             http_listen: SocketAddr::from(([127, 0, 0, 1], 9600)),
             public_listen: None,
             accounts: None,
@@ -180,6 +184,12 @@ impl Config {
         let brokers = ["amqp://", "amqps://", "kafka://", "kafkas://"];
         let expected = "a URL that begins with amqp://, amqps://, kafka:// or kafkas://";
         expect(begins(&self.broker, &brokers), "broker", expected)?;
+        let registries = ["http://", "https://"];
+        let expected = "a URL that begins with http:// or https://";
+        expect(begins(&self.schema_registry, &registries), "schema_registry", expected)?;
+        let is_framed = self.schema_registry.is_none() || begins(&self.broker, &["kafka"]);
+        let expected = "left out where `broker` is no Kafka: nothing is framed there";
+        expect(is_framed, "schema_registry", expected)?;
         let deployment = &self.deployment;
         let is_name = (1..=64).contains(&deployment.len())
             && deployment.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
@@ -235,6 +245,16 @@ impl Config {
         let missing = "`broker` is not set: give MAKEGOOD_BROKER=amqp://… (or kafka://…) or a \
                        line broker = \"amqp://…\" in makegood.toml";
         self.broker.as_ref().ok_or_else(|| ConfigError(missing.to_owned()))
+    }
+
+    /// The schema registry's URL.
+    ///
+    /// # Errors
+    /// When it is not set.
+    pub fn schema_registry(&self) -> Result<&SecretString, ConfigError> {
+        let missing = "`schema_registry` is not set: give MAKEGOOD_SCHEMA_REGISTRY=http://… or a \
+                       line schema_registry = \"http://…\" in makegood.toml";
+        self.schema_registry.as_ref().ok_or_else(|| ConfigError(missing.to_owned()))
     }
 
     /// The bounds of the doors for shops and couriers.
@@ -351,6 +371,9 @@ mod tests {
             load("store = 'mysql://x'").unwrap_err(),
             "configuration: `store` must be a URL that begins with postgres:// or sqlite:"
         );
+        let error = load("schema_registry = 'http://h'\nbroker = 'amqp://h'").unwrap_err();
+        assert!(error.contains("`schema_registry` must be left out"), "{error}");
+        assert!(load("schema_registry = 'http://h'\nbroker = 'kafka://h'").is_ok());
         let error = load("lames = 2").unwrap_err();
         assert!(error.contains("lames") && error.contains("lanes"), "{error}");
         let error = load("lanes = 'many'").unwrap_err();

@@ -25,7 +25,7 @@
 //! * [`worker`]: the pipeline in the picture. No SQL, no AMQP or Kafka, no rules.
 //! * [`operate`]: what people ask and do: explain, timeline, the operator's verbs.
 //! * [`http`]: the doors for signed orders and scans; health, readiness, metrics.
-//! * [`telemetry`] and [`clock`]: leaves that any room but the pure ones may use.
+//! * [`telemetry`], [`clock`] and [`client`]: leaves that any room but the pure ones may use.
 //! * [`fixture`]: the outside, simulated, and the auditor. It knows no worker.
 //! * [`cli`] and [`config`]: wiring.
 //!
@@ -73,6 +73,7 @@
 pub mod broker;
 pub mod catalog;
 pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod fixture;

@@ -5,6 +5,7 @@
 //! with the reason code of the dead letter that it becomes. What `data` means is not known here.
 
 mod check;
+pub mod frame;
 mod members;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -208,6 +209,8 @@ impl Malformed {
 /// Reads what came in: a CloudEvent in structured JSON or in binary mode (`cloudEvents_*` /
 /// `ce_*` headers), or a plain-JSON message whose kind is told by its `type` or routing key.
 ///
+/// Each of them may be behind the [`frame`] of a schema registry.
+///
 /// `headers` are by lower-case name, as in [`Incoming`](super::Incoming).
 ///
 /// # Errors
@@ -220,7 +223,8 @@ pub fn decode(
     if body.len() > max_bytes {
         return Err(Malformed::oversized(body.len(), max_bytes));
     }
-    let text = std::str::from_utf8(body).map_err(Malformed::unparseable)?;
+    let value = frame::unframed(body, headers)?;
+    let text = std::str::from_utf8(value).map_err(Malformed::unparseable)?;
     if nesting(text) > MAX_NESTING {
         return Err(Malformed::unparseable(format!("nested deeper than {MAX_NESTING} levels")));
     }

@@ -33,7 +33,7 @@ pub trait Broker: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`BrokerError::Mismatch`] when something of that name exists with other properties; all
-    /// other queues are there then.
+    /// other queues are there then. [`BrokerError::Schema`] when a schema is refused.
     async fn declare(&self, topology: &Topology) -> Result<(), BrokerError>;
 
     /// Begins to receive from a channel. At most `prefetch` messages are out unacknowledged.
@@ -220,6 +220,12 @@ pub enum BrokerError {
          Delete it, or use another virtual host or prefix"
     )]
     Mismatch { what: String, detail: String },
+    /// A schema registry refuses a schema of Makegood's. Waiting does not heal it.
+    #[error(
+        "{0}. Look at the subject's compatibility (what Makegood sends may gain fields: FORWARD), \
+         or at who else registers there"
+    )]
+    Schema(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

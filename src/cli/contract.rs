@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 
 use super::{End, Misuse};
+use crate::config::Config;
 
 macro_rules! schemas {
     ($($name:literal)*) => {
@@ -45,10 +46,19 @@ enum Which {
     Schemas { name: Option<String> },
     /// What a participant promises, in words (Markdown).
     Participants,
+    /// The subjects of a schema registry; or the schema as it is registered under the one of this
+    /// name, in one document.
+    #[cfg(feature = "kafka")]
+    Subjects { name: Option<String> },
+    /// Register all of these in the configured schema registry: for who lets no program do that
+    /// by itself (`?register=false`).
+    #[cfg(feature = "kafka")]
+    Register(super::registration::Register),
 }
 
 impl Contract {
-    pub fn run(&self) -> anyhow::Result<End> {
+    #[cfg_attr(not(feature = "kafka"), expect(unused_variables))] // only a registry needs it
+    pub async fn run(&self, config: &Config) -> anyhow::Result<End> {
         match (&self.which, &self.out) {
             (_, Some(folder)) => write_all(folder)?,
             (Some(Which::Asyncapi), _) => print!("{ASYNCAPI}"),
@@ -56,6 +66,10 @@ impl Contract {
             (Some(Which::Participants), _) => print!("{PARTICIPANTS}"),
             (Some(Which::Schemas { name: Some(name) }), _) => print!("{}", schema(name)?),
             (Some(Which::Schemas { name: None }), _) => list_schemas(""),
+            #[cfg(feature = "kafka")]
+            (Some(Which::Subjects { name }), _) => super::registration::print(name.as_deref())?,
+            #[cfg(feature = "kafka")]
+            (Some(Which::Register(register)), _) => return register.run(config).await,
             (None, None) => list(),
         }
         Ok(End::Good)

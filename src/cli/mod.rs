@@ -16,6 +16,8 @@ mod order;
 mod participant;
 mod participants;
 mod push;
+#[cfg(feature = "kafka")]
+mod registration;
 mod service;
 mod signals;
 mod simulated;
@@ -127,7 +129,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<End> {
         Command::Bench(command) => command.run(config).await,
         Command::Order(command) => command.run(&config).await,
         Command::Explain(command) => command.run(&config).await,
-        Command::Contract(command) => command.run(),
+        Command::Contract(command) => command.run(&config).await,
         Command::Saga(command) => command.run(&config).await,
     }
 }

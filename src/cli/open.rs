@@ -10,6 +10,8 @@ use super::Misuse;
 use crate::broker::Broker;
 use crate::broker::amqp::{AmqpBroker, AmqpOptions};
 #[cfg(feature = "kafka")]
+use crate::broker::kafka::registry::Registry;
+#[cfg(feature = "kafka")]
 use crate::broker::kafka::{KafkaBroker, KafkaOptions};
 use crate::clock::{Clock, SimulatedClock, SystemClock};
 use crate::config::Config;
@@ -182,7 +184,7 @@ pub(super) fn broker(config: &Config) -> anyhow::Result<Arc<dyn Broker>> {
     let url = config.broker()?.clone();
     let connection_name = format!("makegood {}", config.deployment);
     if url.expose_secret().starts_with("kafka") {
-        return kafka(url, connection_name);
+        return kafka(config, url, connection_name);
     }
     let options = AmqpOptions { url, connection_name, prefix: String::new() };
     let wrong = "`broker` must be a URL such as amqp://user:password@host:5672/%2f";
@@ -191,15 +193,24 @@ pub(super) fn broker(config: &Config) -> anyhow::Result<Arc<dyn Broker>> {
 }
 
 #[cfg(feature = "kafka")]
-fn kafka(url: SecretString, client_id: String) -> anyhow::Result<Arc<dyn Broker>> {
+fn kafka(config: &Config, url: SecretString, client_id: String) -> anyhow::Result<Arc<dyn Broker>> {
     let options = KafkaOptions { url, client_id, prefix: String::new() };
     let broker = KafkaBroker::new(options)
         .map_err(|error| Misuse(format!("configuration: `broker`: {error}")))?;
-    Ok(Arc::new(broker))
+    Ok(match &config.schema_registry {
+        Some(url) => Arc::new(broker.framed_by(registry(url)?)),
+        None => Arc::new(broker),
+    })
+}
+
+#[cfg(feature = "kafka")]
+pub(super) fn registry(url: &SecretString) -> anyhow::Result<Registry> {
+    let misused = |error| Misuse(format!("configuration: `schema_registry`: {error}"));
+    Ok(Registry::new(url).map_err(misused)?)
 }
 
 #[cfg(not(feature = "kafka"))]
-fn kafka(_: SecretString, _: String) -> anyhow::Result<Arc<dyn Broker>> {
+fn kafka(_: &Config, _: SecretString, _: String) -> anyhow::Result<Arc<dyn Broker>> {
     let missing = "configuration: `broker` is a Kafka, and this build has no Kafka: build it with \
                    --features kafka, or use an amqp:// URL";
     Err(Misuse(missing.to_owned()).into())

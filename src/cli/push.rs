@@ -1,8 +1,6 @@
 //! `order push`: signs orders and pushes them to the doors, as a shop would; and, with many of
 //! them at once, measures how fast the doors take them.
 
-mod connection;
-
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,12 +19,15 @@ use uuid::Uuid;
 
 use super::bench::at;
 use super::{End, Misuse, participants, print_json};
+use crate::client::{Answer, Connection, InvalidTarget, Patience, Target};
 use crate::clock::{Clock, SystemClock, wait};
 use crate::config::Config;
 use crate::fixture::{ScriptedOrder, ShopLedger, generate, orders};
 use crate::http::{ACCOUNT, Accounts, ID, Key, SIGNATURE, TIMESTAMP};
-use connection::{Answer, Connection, Target};
 
+/// An answer may take longer than the doors take by default to say that they do not know.
+const PATIENCE: Patience =
+    Patience { connect: Duration::from_secs(10), answer: Duration::from_secs(30) };
 /// How often an order is sent that gets no answer, or one that says to come again.
 const ATTEMPTS: usize = 10;
 /// The longest pause before the next attempt, whatever the answer asks for.
@@ -99,6 +100,18 @@ struct Result {
 }
 
 impl Push {
+    /// The doors.
+    fn target(&self) -> anyhow::Result<Target> {
+        let url = &self.url;
+        Target::new(url, self.ca.as_deref(), PATIENCE).map_err(|error| match (error, &self.ca) {
+            (error @ InvalidTarget::Url, _) => Misuse(format!("--url {url}: {error}")).into(),
+            (error @ InvalidTarget::Ca(_), Some(ca)) => {
+                Misuse(format!("--ca {}: {error}", ca.display())).into()
+            }
+            (error, _) => error.into(),
+        })
+    }
+
     pub async fn run(self, config: &Config) -> anyhow::Result<End> {
         let orders = match &self.file {
             Some(path) => participants::read("FILE", path)?,
@@ -107,7 +120,7 @@ impl Push {
         let ready = Arc::new(self.ready(config, orders)?);
         let clock = SystemClock::default();
         let mut ledger = ShopLedger::open(self.ledgers.as_ref().unwrap_or(&config.ledgers))?;
-        let target = Arc::new(Target::new(&self.url, self.ca.as_deref())?);
+        let target = Arc::new(self.target()?);
         drop(target.connect().await?); // nobody there is an error at once
         let progress = ProgressBar::new(ready.len() as u64);
         let next = Arc::new(AtomicUsize::new(0));
@@ -248,10 +261,11 @@ async fn attempt(
     let timestamp = timestamp.to_string();
     let mut headers =
         vec![(ID, id), (TIMESTAMP, timestamp.as_str()), (SIGNATURE, signature.as_str())];
+    headers.push(("content-type", "application/json"));
     if order.account.is_ascii() {
         headers.push((ACCOUNT, order.account.as_str())); // else all keys are tried
     }
-    open.post("/v1/orders", &headers, order.body.clone()).await
+    Ok(open.post("/v1/orders", &headers, order.body.clone()).await?)
 }
 
 /// A refusal, for a human.

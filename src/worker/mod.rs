@@ -155,7 +155,7 @@ impl Worker {
     ///
     /// # Errors
     /// Only what no waiting heals: tables that are missing or of another version, a queue with
-    /// other properties. A database or broker that is away is waited for.
+    /// other properties, a schema that is refused. A database or broker that is away is waited for.
     pub async fn run(self, shutdown: Shutdown, held: Busy) -> Result<(), StartError> {
         self.run_behind(None, shutdown, held).await
     }
@@ -184,7 +184,7 @@ impl Worker {
             declared = broker.declare(&topology) => declared,
             () = shutdown.stopped() => return Ok(()),
         };
-        if let Err(different @ BrokerError::Mismatch { .. }) = declared {
+        if let Err(different @ (BrokerError::Mismatch { .. } | BrokerError::Schema(_))) = declared {
             return Err(different.into());
         }
         let breakers =

@@ -62,6 +62,7 @@ impl Address {
             Some((user, hosts)) => (Some(user), hosts),
             None => (None, authority),
         };
+        let plain = |text| unescaped(text).or_else(wrong);
         let mut address = Address {
             settings: Settings::default(),
             names: Names { prefix: prefix(path)? },
@@ -80,12 +81,12 @@ impl Address {
                 return wrong("there is a user without a password");
             };
             address.property("sasl.mechanism", "PLAIN".to_owned());
-            address.property("sasl.username", unescaped(user)?);
-            address.property("sasl.password", unescaped(password)?);
+            address.property("sasl.username", plain(user)?);
+            address.property("sasl.password", plain(password)?);
         }
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            address.parameter(name, unescaped(value)?)?;
+            address.parameter(name, plain(value)?)?;
         }
         address.client_config()?;
         Ok(address)
@@ -171,7 +172,7 @@ fn prefix(path: &str) -> Result<String, InvalidUrl> {
 }
 
 /// Without percent-encoding.
-fn unescaped(text: &str) -> Result<String, InvalidUrl> {
+pub fn unescaped(text: &str) -> Result<String, &'static str> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();
     while let Some(byte) = rest.next() {
@@ -182,10 +183,9 @@ fn unescaped(text: &str) -> Result<String, InvalidUrl> {
             }
             _ => Some(byte),
         };
-        let Some(decoded) = decoded else { return wrong("a '%' is not followed by two digits") };
-        bytes.push(decoded);
+        bytes.push(decoded.ok_or("a '%' is not followed by two digits")?);
     }
-    String::from_utf8(bytes).or_else(|_| wrong("what is percent-encoded is not UTF-8"))
+    String::from_utf8(bytes).map_err(|_| "what is percent-encoded is not UTF-8")
 }
 
 #[cfg(test)]

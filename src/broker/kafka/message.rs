@@ -8,7 +8,9 @@
 use std::collections::BTreeMap;
 
 use rdkafka::message::{Header, Headers, OwnedHeaders};
+use uuid::Uuid;
 
+use crate::broker::envelope::frame::{MAGIC_GUID, SCHEMA_HEADER};
 use crate::broker::{Channel, Event};
 
 const ATTRIBUTE_PREFIX: &str = "ce_";
@@ -47,8 +49,11 @@ pub fn incoming_headers(
 ) -> BTreeMap<String, String> {
     let mut headers = BTreeMap::new();
     for header in given.iter().flat_map(|headers| headers.iter()) {
-        if let Some(Ok(value)) = header.value.map(std::str::from_utf8) {
-            headers.insert(header.key.to_ascii_lowercase(), value.to_owned());
+        let key = header.key.to_ascii_lowercase();
+        if let Some(guid) = header.value.filter(|_| key == SCHEMA_HEADER).and_then(guid) {
+            headers.insert(key, guid.to_string());
+        } else if let Some(Ok(value)) = header.value.map(std::str::from_utf8) {
+            headers.insert(key, value.to_owned());
         }
     }
     // Nobody may choose how a message counts here by a header of that name.
@@ -68,6 +73,11 @@ pub fn incoming_headers(
         None => headers.remove("routing-key"),
     };
     headers
+}
+
+/// The GUID of a schema, as a header has it: behind a magic byte.
+fn guid(value: &[u8]) -> Option<Uuid> {
+    Uuid::from_slice(value.strip_prefix(&[MAGIC_GUID])?).ok()
 }
 
 #[cfg(test)]
@@ -134,6 +144,19 @@ mod tests {
         assert_eq!((read.id.as_str(), read.kind.as_str()), ("m1", "order.cancel-requested.v1"));
         let error = decoded(plain, &[], &Channel::Facts).unwrap_err();
         assert!(error.contains("neither a CloudEvent"), "a fact must say what it is: {error}");
+    }
+
+    #[test]
+    fn a_guid_in_a_header_is_told_of_what_is_not_json() {
+        let guid = b"\x01\x89\x79\x17\x62\x23\x36\x41\x86\x96\x74\x29\x9b\x90\xa8\x02\xe2";
+        let given = Header { key: "__value_schema_id", value: Some(&guid[..]) };
+        let headers = incoming_headers(Some(&OwnedHeaders::new().insert(given)), &Channel::Orders);
+        let read = |body: &'static [u8]| {
+            envelope::decode(&Bytes::from_static(body), &headers, DEFAULT_MAX_MESSAGE_BYTES)
+        };
+        assert_eq!(read(b"{\"order_id\":\"o1\"}").unwrap().subject.as_deref(), Some("o1"));
+        let error = read(b"\x00\x06foo").unwrap_err().detail;
+        assert!(error.contains("89791762-2336-4186-9674-299b90a802e2"), "{error}");
     }
 
     #[test]

@@ -16,6 +16,7 @@
 //! * **Whoever falls silent is replaced.** librdkafka ends the membership of who does not poll;
 //!   that, the loss of all brokers, a topic that is gone and a silence in which nobody answers
 //!   end the subscription with an error, and the caller begins anew.
+//! * **Values may say of which schema they are** ([`registry`]), where that is configured.
 //! * **A producer that sends again writes once** (idempotence). There are no transactions:
 //!   receivers must recognise repeats anyway, and the store does.
 //!
@@ -33,6 +34,7 @@ mod ledger;
 mod message;
 mod polling;
 mod publishing;
+pub mod registry;
 mod subscription;
 pub mod topics;
 
@@ -54,6 +56,7 @@ use client::Health;
 use consuming::Origin;
 use declaring::Declarer;
 use publishing::Publisher;
+use registry::Registry;
 
 /// For the last commits and for leaving the groups when the broker is closed. What is not
 /// committed by then comes again after the restart, and is recognised.
@@ -75,6 +78,8 @@ pub struct KafkaBroker {
     /// Made when something is to be declared, and anew after it failed.
     declarer: Mutex<Option<Arc<Declarer>>>,
     publisher: Arc<Publisher>,
+    /// Where there is one, every value is framed with the id of its schema.
+    registry: Option<Registry>,
     consuming: Health,
     /// Turns true when the broker is closed. Each subscription holds a receiver until it has
     /// left its group.
@@ -95,9 +100,16 @@ impl KafkaBroker {
             address,
             declarer: Mutex::default(),
             publisher: Arc::new(publisher),
+            registry: None,
             consuming: Health::default(),
             closing: watch::Sender::new(false),
         })
+    }
+
+    /// The same with values framed by the schemas of this registry.
+    #[must_use]
+    pub fn framed_by(self, registry: Registry) -> KafkaBroker {
+        KafkaBroker { registry: Some(registry), ..self }
     }
 
     fn declarer(&self) -> Result<Arc<Declarer>, BrokerError> {
@@ -124,7 +136,11 @@ impl Broker for KafkaBroker {
         let declarer = self.declarer()?;
         let new = declarer.declare(&topics).await.inspect_err(|_| self.forget(&declarer))?;
         let names: Vec<String> = topics.into_iter().map(|topic| topic.name).collect();
-        self.publisher.learn(&names, &new).await
+        self.publisher.learn(&names, &new).await?;
+        match &self.registry {
+            Some(registry) => registry.prepare().await,
+            None => Ok(()),
+        }
     }
 
     async fn consume(
@@ -147,7 +163,11 @@ impl Broker for KafkaBroker {
         if still_open(&self.closing).is_err() {
             return unpublished(messages);
         }
-        self.publisher.publish(messages).await
+        let schemas = match &self.registry {
+            Some(registry) => registry.ids(messages).await,
+            None => vec![Ok(None); messages.len()],
+        };
+        self.publisher.publish(messages, schemas).await
     }
 
     fn status(&self) -> Status {

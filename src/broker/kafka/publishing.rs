@@ -5,6 +5,7 @@
 //! holds within one producer's life only; beyond it the receivers recognise what comes twice, as
 //! they must anyway. There are no transactions: nothing here would be safer for them.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,6 +22,7 @@ use super::client::{ASK_TIMEOUT, Health, Listener, blocking};
 use super::declaring::knows;
 use super::message::{headers, key};
 use super::topics::{MAX_MESSAGE_BYTES, Names};
+use crate::broker::envelope::frame::framed;
 use crate::broker::{BrokerError, Outgoing, PublishError};
 use crate::clock::wait;
 use crate::telemetry::chain;
@@ -133,24 +135,41 @@ impl Publisher {
         Err(self.health.unavailable(DURING, "topics that were made cannot be used"))
     }
 
-    pub async fn publish(&self, messages: &[Outgoing]) -> Vec<Result<(), PublishError>> {
+    /// `schemas` are the ids that values are framed with, where they are, or why there is none.
+    pub async fn publish(
+        &self,
+        messages: &[Outgoing],
+        schemas: Vec<Result<Option<u32>, PublishError>>,
+    ) -> Vec<Result<(), PublishError>> {
         let client = match self.client() {
             Ok(client) => client,
             Err(error) => return vec![Err(unknown(&error)); messages.len()],
         };
-        let sent: Vec<_> = messages.iter().map(|message| self.send(&client, message)).collect();
+        let send = |(message, schema): (&Outgoing, Result<_, _>)| {
+            self.send(&client, message, schema.map_err(Failure::Known)?)
+        };
+        let sent: Vec<_> = messages.iter().zip(schemas).map(send).collect();
         let mut answers = join_all(sent.into_iter().map(answered)).await;
         self.explain(client, messages, &mut answers).await;
         answers.into_iter().map(|answer| answer.map_err(|failure| self.told(failure))).collect()
     }
 
-    fn send(&self, client: &Client, message: &Outgoing) -> Result<DeliveryFuture, Failure> {
+    fn send(
+        &self,
+        client: &Client,
+        message: &Outgoing,
+        schema: Option<u32>,
+    ) -> Result<DeliveryFuture, Failure> {
         let Some(topic) = self.names.topic(&message.channel) else {
             return Err(Failure::Known(PublishError::Unroutable));
         };
         let event = &message.event;
+        let value = match schema {
+            Some(schema) => Cow::Owned(framed(schema, event.data().as_bytes())),
+            None => Cow::Borrowed(event.data().as_bytes()),
+        };
         let record =
-            FutureRecord::to(&topic).key(key(event)).payload(event.data()).headers(headers(event));
+            FutureRecord::to(&topic).key(key(event)).payload(&*value).headers(headers(event));
         client.send_result(record).map_err(|(error, _)| failure(&error))
     }
 
