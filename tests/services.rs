@@ -5,6 +5,9 @@
 //! The services are started by the scripts in the folder that `MAKEGOOD_TEST_SERVICES` names
 //! (`tests/run` sets it), under `MAKEGOOD_TEST_DATA`. Without it every case is ignored.
 
+#[cfg(feature = "kafka")]
+#[path = "services_e2e/cluster.rs"]
+mod cluster;
 #[path = "services_e2e/flow.rs"]
 mod flow;
 #[path = "services_e2e/instance.rs"]
@@ -112,13 +115,18 @@ fn main() -> ExitCode {
 
 #[cfg(feature = "kafka")]
 fn on_kafka() -> Vec<Case> {
-    cases_on! { "kafka" "kafka::";
+    let mut cases: Vec<Case> =
+        vec![("kafka::cluster::each_of_three_brokers_is_killed_in_turn", || {
+            Box::pin(cluster::each_of_three_brokers_is_killed_in_turn())
+        })];
+    cases.extend(cases_on! { "kafka" "kafka::";
         flow: a_worker_killed_again_and_again_loses_nothing a_frozen_worker_wakes_up_too_late;
         outage: a_killed_broker_is_waited_for a_frozen_broker_is_waited_for
             a_stopped_broker_is_waited_for;
         start: a_worker_waits_for_what_is_not_there_yet;
         flow: two_workers_share_and_one_may_go all_orders_come_to_their_end;
-    }
+    });
+    cases
 }
 
 #[cfg(not(feature = "kafka"))]
