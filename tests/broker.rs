@@ -104,6 +104,7 @@ fn kafka_trials() -> Vec<Trial> {
         events_are_kept_and_reach_each_subscriber,
         competing_consumers_share_partitions,
         the_prefetch_bounds_what_is_out,
+        a_rebalance_forgets_no_partition_that_pauses,
         a_stale_ticket_moves_nothing,
         other_properties_are_a_mismatch,
         a_topic_that_forgets_too_early_is_a_mismatch,

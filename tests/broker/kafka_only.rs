@@ -132,6 +132,31 @@ pub async fn the_prefetch_bounds_what_is_out(world: World) {
     assert_eq!(all.len(), 10);
 }
 
+/// Somebody joins while so much waits at the other one that it fetches no more.
+pub async fn a_rebalance_forgets_no_partition_that_pauses(world: World) {
+    const MANY: usize = 3_000;
+    let broker = world.broker().await;
+    publish(&broker, &(0..MANY).map(order).collect::<Vec<_>>()).await;
+    let mut first = broker.consume(&Channel::Orders, 100).await.unwrap();
+    let held = take(&mut first, 100).await;
+    assert!(timeout(QUIET, first.receive(1)).await.is_err(), "there is no room for more");
+    let mut second = broker.consume(&Channel::Orders, 100).await.unwrap();
+    let mut taken = second.receive(100).await.unwrap();
+    let mut found: BTreeSet<String> = ids(&held).into_iter().collect();
+    done(held);
+    loop {
+        found.extend(ids(&taken));
+        done(taken);
+        if found.len() == MANY {
+            break;
+        }
+        taken = tokio::select! {
+            taken = first.receive(100) => taken.unwrap(),
+            taken = second.receive(100) => taken.unwrap(),
+        };
+    }
+}
+
 /// A partition goes to somebody else while a message is out: it waits for it, and brings it to
 /// the other one when it takes too long. The late ticket moves nothing.
 pub async fn a_stale_ticket_moves_nothing(world: World) {

@@ -128,7 +128,9 @@ impl Poller {
                 (places, read) = of(&mut under.arriving) => {
                     under.arriving = None;
                     self.arrive(places, read);
-                    under.is_paused = false;
+                    // What was paused before stays so, and what came is not: all go on, or wait
+                    // together again. Also when nothing came: each rebalance ends like this.
+                    self.resume(&mut under);
                 }
                 () = of(&mut under.time_to_leave) => under.time_to_leave = None,
                 (records, answer) = of(&mut under.commit) => {
@@ -192,8 +194,7 @@ impl Poller {
         }
         let is_drained = self.subscription.state().waiting() < AHEAD / 2;
         if under.is_paused && is_drained && under.going.is_none() {
-            let _ = self.handle.client().resume(&list(self.subscription.state().places()));
-            under.is_paused = false;
+            self.resume(under);
         }
     }
 
@@ -236,6 +237,11 @@ impl Poller {
     fn pause(&self, under: &mut Under) {
         under.is_paused = true;
         let _ = self.handle.client().pause(&list(self.subscription.state().places()));
+    }
+
+    fn resume(&self, under: &mut Under) {
+        under.is_paused = false;
+        let _ = self.handle.client().resume(&list(self.subscription.state().places()));
     }
 
     fn ask_after_silence(&self, under: &mut Under) {
