@@ -23,6 +23,7 @@ use super::client::{ASK_TIMEOUT, Health, blocking, note};
 use super::consuming::{Handle, answer, look};
 use super::declaring::knows;
 use super::ledger::{Ledger, Record};
+use super::message::{DEAD_LETTER_REASON, LIMIT};
 use super::publishing::Publisher;
 use super::subscription::{Delivery, Fetched, Place, Rebalance, Subscription};
 use super::topics::Names;
@@ -358,7 +359,7 @@ impl Poller {
             let from = format!("{}/{}", delivery.place.1, fetched.offset);
             let headers = fetched.headers.unwrap_or_default();
             let headers = headers
-                .insert(Header { key: "dead-letter-reason", value: Some("delivery-limit") })
+                .insert(Header { key: DEAD_LETTER_REASON, value: Some(LIMIT) })
                 .insert(Header { key: "dead-letter-topic", value: Some(&delivery.place.0) })
                 .insert(Header { key: "dead-letter-offset", value: Some(&from) });
             let key = fetched.key.as_deref();
