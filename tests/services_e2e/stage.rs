@@ -257,7 +257,7 @@ impl Stage {
 
     /// Messages that wait in queues, or that no group has dealt with; `None` when the broker
     /// cannot be asked.
-    async fn waiting(&self) -> Option<u32> {
+    pub async fn waiting(&self) -> Option<u32> {
         #[cfg(feature = "kafka")]
         if self.broker.starts_with("kafka") {
             return lag(&self.broker).await;
