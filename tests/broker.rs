@@ -106,6 +106,7 @@ fn kafka_trials() -> Vec<Trial> {
         the_prefetch_bounds_what_is_out,
         a_rebalance_forgets_no_partition_that_pauses,
         a_stale_ticket_moves_nothing,
+        who_is_stuck_is_replaced_and_told,
         other_properties_are_a_mismatch,
         a_topic_that_forgets_too_early_is_a_mismatch,
         a_missing_topic_is_unroutable,

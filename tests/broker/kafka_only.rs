@@ -14,6 +14,8 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use tokio::net::TcpListener;
+use tokio::runtime::Builder;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::world::*;
@@ -175,6 +177,41 @@ pub async fn a_stale_ticket_moves_nothing(world: World) {
     let left: BTreeSet<String> = ids(&left(&broker, Channel::Orders).await).into_iter().collect();
     assert!(moved_ids.is_subset(&left), "{moved_ids:?} were never done by who had them");
     assert!(left.len() < 60, "what stayed where it was is done");
+}
+
+/// Its thread is held while librdkafka's own go on with their heartbeats.
+pub async fn who_is_stuck_is_replaced_and_told(world: World) {
+    const ALL: usize = 40;
+    let broker = world.broker().await;
+    publish(&broker, &(0..ALL).map(order).collect::<Vec<_>>()).await;
+    let stuck = world.at(&format!("{}&max.poll.interval.ms=6000", world.url()));
+    let (holds, held) = oneshot::channel();
+    let (wake, awake) = std::sync::mpsc::channel::<()>();
+    let stuck = std::thread::spawn(move || {
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let mut consumer = stuck.consume(&Channel::Orders, 100).await.unwrap();
+            let taken = take(&mut consumer, ALL).await;
+            holds.send(()).unwrap();
+            awake.recv().unwrap();
+            done(taken);
+            let told = consumer.receive(1).await.expect_err("it is no member any more");
+            stuck.close().await;
+            told
+        })
+    });
+    held.await.expect("it has them all");
+    let mut other = broker.consume(&Channel::Orders, 100).await.unwrap();
+    let taken = take(&mut other, ALL).await;
+    assert!(taken.iter().all(|incoming| incoming.redelivered));
+    wake.send(()).expect("it waits");
+    let told = tokio::task::spawn_blocking(|| stuck.join().expect("it ended")).await.unwrap();
+    let told = format!("{told:?}");
+    assert!(told.contains("max.poll.interval.ms"), "{told}");
+    // What it did too late moved nothing: whoever has them has to do them.
+    drop((other, taken));
+    let broker = world.fresh(broker).await;
+    assert_eq!(left(&broker, Channel::Orders).await.len(), ALL);
 }
 
 pub async fn other_properties_are_a_mismatch(world: World) {

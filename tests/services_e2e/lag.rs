@@ -1,4 +1,4 @@
-//! What the groups of a deployment have not dealt with yet, asked of Kafka itself.
+//! The groups of a deployment, and what they have not dealt with yet, asked of Kafka itself.
 
 use std::time::Duration;
 
@@ -30,6 +30,17 @@ fn sum(url: &str) -> Option<u32> {
         sum += behind(&config, &names.group(&Channel::Dead), &names.dead(&topic))?;
     }
     u32::try_from(sum).ok()
+}
+
+/// Who shares the orders of a deployment; `None` when Kafka cannot be asked.
+pub async fn members(url: &str) -> Option<usize> {
+    let (config, names) = deployment(url)?;
+    let look = move || {
+        let client: BaseConsumer = config.create().ok()?;
+        let groups = client.fetch_group_list(Some(&names.group(&Channel::Orders)), LOOK).ok()?;
+        Some(groups.groups().first()?.members().len())
+    };
+    tokio::task::spawn_blocking(look).await.expect("it ran")
 }
 
 /// How to reach the cluster in the URL of a stage, and the names of all that is the stage's there.

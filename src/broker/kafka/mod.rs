@@ -13,8 +13,10 @@
 //!   seconds: the partition is given back after that, with its offsets. A ticket that comes
 //!   later is one of an earlier tenure, and moves nothing. What both had in hand is fenced by
 //!   the version in the store.
-//! * **Whoever falls silent is replaced.** librdkafka ends the membership of who does not poll;
-//!   that, the loss of all brokers, a topic that is gone and a silence in which nobody answers
+//! * **Whoever falls silent is replaced.** A frozen process is missed after its session. One whose
+//!   runtime is stuck still sends heartbeats, from a thread of librdkafka's, which ends the
+//!   membership of who does not poll for a minute (`max.poll.interval.ms`): others go on with
+//!   its partitions, its tickets move nothing, and it learns of it when it polls again. That, the loss of all brokers, a topic that is gone and a silence in which nobody answers
 //!   end the subscription with an error, and the caller begins anew.
 //! * **A producer that sends again writes once** (idempotence). There are no transactions:
 //!   receivers must recognise repeats anyway, and the store does.
