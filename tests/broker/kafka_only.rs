@@ -364,9 +364,10 @@ pub async fn a_wrong_password_is_refused_without_being_printed(world: World) {
     let broker = world.at(&format!("kafka://tests:s3cret@{hosts}/"));
     let (topology, order) = (topology(), [order(1)]);
     let (declared, answers) = tokio::join!(broker.declare(&topology), broker.publish(&order));
-    let said = format!("{:?} {answers:?}", declared.unwrap_err());
-    assert!(said.contains("Invalid username or password"), "{said}");
-    assert!(!said.contains("s3cret"), "{said}");
+    for said in [format!("{:?}", declared.unwrap_err()), format!("{answers:?}")] {
+        assert!(said.contains("Invalid username or password"), "{said}");
+        assert!(!said.contains("s3cret"), "{said}");
+    }
 }
 
 pub async fn a_broker_that_says_nothing_is_given_up(world: World) {

@@ -123,8 +123,10 @@ impl Broker for KafkaBroker {
     async fn declare(&self, topology: &Topology) -> Result<(), BrokerError> {
         still_open(&self.closing)?;
         let topics = self.address.names.layout(topology, &self.address.settings);
+        let metadata = self.publisher.look(declaring::DURING).await?;
         let declarer = self.declarer()?;
-        let new = declarer.declare(&topics).await.inspect_err(|_| self.forget(&declarer))?;
+        let declared = declarer.declare(&topics, metadata).await;
+        let new = declared.inspect_err(|_| self.forget(&declarer))?;
         let names: Vec<String> = topics.into_iter().map(|topic| topic.name).collect();
         self.publisher.learn(&names, &new).await
     }
