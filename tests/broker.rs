@@ -17,6 +17,9 @@ mod cases;
 #[cfg(feature = "kafka")]
 #[path = "broker/kafka_only.rs"]
 mod kafka_only;
+#[cfg(feature = "kafka-tls")]
+#[path = "broker/kafka_tls.rs"]
+mod kafka_tls;
 #[path = "broker/world.rs"]
 mod world;
 
@@ -118,6 +121,10 @@ fn kafka_trials() -> Vec<Trial> {
     trials.extend(trials!("kafka::", World::alone, kafka_only:
         a_broker_that_says_nothing_is_given_up,
         a_broker_that_is_not_there_is_unavailable,
+    ));
+    #[cfg(feature = "kafka-tls")]
+    trials.extend(trials!("kafka::", World::alone, kafka_tls:
+        tls_is_spoken_with_whom_it_can_trust,
     ));
     trials.extend(trials!("kafka::", World::restarting_kafka, kafka_only:
         what_was_confirmed_survives_a_restart,

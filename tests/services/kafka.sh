@@ -5,6 +5,7 @@
 #   kafka.sh install               these, and the broker's jars from Maven Central, once
 #   kafka.sh start [NAME]          the same where it is missing; starts it, or starts it again
 #                                  with the same data and port; prints KEY=VALUE lines
+#   kafka.sh start NAME tls        one that also listens with TLS, by a certificate of its own
 #   kafka.sh cluster NAME          three of them, NAME-1 to NAME-3, each with a copy of all data;
 #                                  `stop NAME` stops all that are left of them
 #   kafka.sh running [NAME]        whether it runs: exit status 0
@@ -34,6 +35,7 @@ JVM=(-Xms128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto -Djava.awt.h
 HEAP=-Xmx512m
 HEAP_OF_THREE=-Xmx256m
 MEMBERS=(1 2 3)
+LOGIN='org.apache.kafka.common.security.plain.PlainLoginModule required user_tests="right";'
 
 environment() {
   echo "MAKEGOOD_TEST_DATA=$MAKEGOOD_TEST_DATA"
@@ -80,7 +82,7 @@ listeners=PLAINTEXT://127.0.0.1:$(port port),SASL://127.0.0.1:$(port port-sasl),
 advertised.listeners=PLAINTEXT://127.0.0.1:$(port port),SASL://127.0.0.1:$(port port-sasl)
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
 sasl.enabled.mechanisms=PLAIN
-listener.name.sasl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_tests="right";
+listener.name.sasl.plain.sasl.jaas.config=$LOGIN
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 log.dirs=$INSTANCE/data
@@ -110,14 +112,37 @@ CONF
     >"$INSTANCE/format.log" 2>&1 || failed_to_start "$INSTANCE/format.log"
 }
 
+# One more listener, with a certificate that only its own clients trust.
+speak_tls() {
+  [ ! -e "$INSTANCE/certificate.pem" ] || return 0
+  local listener
+  listener=TLS://127.0.0.1:$(port port-tls)
+  openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1 \
+    -keyout "$INSTANCE/key.pem" -out "$INSTANCE/certificate.pem" 2>/dev/null ||
+    die "openssl could not make a certificate"
+  cat "$INSTANCE/key.pem" "$INSTANCE/certificate.pem" >"$INSTANCE/keystore.pem"
+  sed -i -E "s|^(advertised.)?listeners=|&$listener,|; s|^listener.security.protocol.map=|&TLS:SASL_SSL,|" \
+    "$INSTANCE/server.properties"
+  cat >>"$INSTANCE/server.properties" <<CONF
+listener.name.tls.plain.sasl.jaas.config=$LOGIN
+listener.name.tls.ssl.keystore.type=PEM
+listener.name.tls.ssl.keystore.location=$INSTANCE/keystore.pem
+CONF
+}
+
 start() {
   install
   mkdir -p "$INSTANCE"
   configure 1 "1@127.0.0.1:$(port port-controller)" 1 "$HEAP" 6000
+  [ "${1:-}" != tls ] || speak_tls
   run
   await
   environment "127.0.0.1:$(port port)"
   echo "MAKEGOOD_TEST_KAFKA_SASL=127.0.0.1:$(port port-sasl)"
+  [ ! -e "$INSTANCE/certificate.pem" ] || {
+    echo "MAKEGOOD_TEST_KAFKA_TLS=127.0.0.1:$(port port-tls)"
+    echo "MAKEGOOD_TEST_KAFKA_CA=$INSTANCE/certificate.pem"
+  }
 }
 
 cluster() {
@@ -180,7 +205,7 @@ esac
 # Nothing of it minds being root, and the jars may be where only this user gets.
 instance kafka "${2:-main}" "$(id -un)"
 case $VERB in
-  start) start ;;
+  start) start "${3:-}" ;;
   cluster) cluster ;;
   running) remembered pid >/dev/null ;;
   stop) stop ;;
