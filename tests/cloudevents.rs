@@ -59,9 +59,12 @@ macro_rules! trials {
 }
 
 fn main() -> ExitCode {
-    let mut trials = trials!("rabbitmq");
-    #[cfg(feature = "kafka")]
-    trials.extend(trials!("kafka"));
+    let trials = vec![
+        trials!("rabbitmq"),
+        #[cfg(feature = "kafka")]
+        trials!("kafka"),
+    ];
+    let trials = trials.into_iter().flatten().collect();
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
     instance::stop_shared();
     conclusion.exit_code()
