@@ -17,6 +17,9 @@ mod cases;
 #[cfg(feature = "kafka")]
 #[path = "broker/kafka_only.rs"]
 mod kafka_only;
+#[cfg(feature = "kafka-tls")]
+#[path = "broker/kafka_tls.rs"]
+mod kafka_tls;
 #[path = "broker/world.rs"]
 mod world;
 
@@ -104,7 +107,9 @@ fn kafka_trials() -> Vec<Trial> {
         events_are_kept_and_reach_each_subscriber,
         competing_consumers_share_partitions,
         the_prefetch_bounds_what_is_out,
+        a_rebalance_forgets_no_partition_that_pauses,
         a_stale_ticket_moves_nothing,
+        who_is_stuck_is_replaced_and_told,
         other_properties_are_a_mismatch,
         a_topic_that_forgets_too_early_is_a_mismatch,
         a_missing_topic_is_unroutable,
@@ -116,6 +121,10 @@ fn kafka_trials() -> Vec<Trial> {
     trials.extend(trials!("kafka::", World::alone, kafka_only:
         a_broker_that_says_nothing_is_given_up,
         a_broker_that_is_not_there_is_unavailable,
+    ));
+    #[cfg(feature = "kafka-tls")]
+    trials.extend(trials!("kafka::", World::alone, kafka_tls:
+        tls_is_spoken_with_whom_it_can_trust,
     ));
     trials.extend(trials!("kafka::", World::restarting_kafka, kafka_only:
         what_was_confirmed_survives_a_restart,

@@ -1,14 +1,17 @@
 //! CloudEvents for real: what Makegood publishes is read by the official SDK of another language,
 //! and what that SDK publishes is taken in. The trace goes in and out on every hop.
 //!
-//! A worker of the real binary, PostgreSQL and RabbitMQ of its own, and `cloudevents/sdk.py` as
+//! A worker of the real binary, PostgreSQL and RabbitMQ or Kafka of its own, and `cloudevents/sdk.py` as
 //! the outside. Needs `MAKEGOOD_TEST_SERVICES` (`tests/run` sets it) and a Python with the SDK,
 //! which `services/python.sh` makes; what cannot run is shown as ignored, with the reason.
 
+#[path = "cloudevents/check.rs"]
+mod check;
 #[allow(dead_code)] // each suite uses a part of these
 #[path = "services_e2e/instance.rs"]
 mod instance;
 #[cfg(feature = "kafka")]
+#[allow(dead_code)]
 #[path = "services_e2e/lag.rs"]
 mod lag;
 #[allow(dead_code)]
@@ -17,8 +20,8 @@ mod orders;
 #[allow(dead_code)]
 #[path = "services_e2e/process.rs"]
 mod process;
-#[path = "cloudevents/rabbitmq.rs"]
-mod rabbitmq;
+#[path = "cloudevents/sdk.rs"]
+mod sdk;
 #[allow(dead_code)]
 #[path = "services_e2e/stage.rs"]
 mod stage;
@@ -36,18 +39,32 @@ use trial::trial;
 /// A case that takes longer hangs; each wait inside has a shorter bound, and says what for.
 const PATIENCE: Duration = Duration::from_secs(240);
 
+macro_rules! trials {
+    ($broker:literal) => {
+        vec![
+            trial(
+                concat!($broker, "::the_sdk_reads_all_and_is_understood"),
+                PATIENCE,
+                python,
+                |python| sdk::the_sdk_reads_all_and_is_understood($broker, python),
+            ),
+            trial(
+                concat!($broker, "::a_check_beside_a_running_worker_disturbs_nobody"),
+                PATIENCE,
+                |_| Ok(()),
+                |()| check::a_check_beside_a_running_worker_disturbs_nobody($broker),
+            ),
+        ]
+    };
+}
+
 fn main() -> ExitCode {
     let trials = vec![
-        trial("rabbitmq::the_sdk_reads_all_and_is_understood", PATIENCE, python, |python| {
-            rabbitmq::the_sdk_reads_all_and_is_understood(python)
-        }),
-        trial(
-            "rabbitmq::a_check_beside_a_running_worker_disturbs_nobody",
-            PATIENCE,
-            |_| Ok(()),
-            |()| rabbitmq::a_check_beside_a_running_worker_disturbs_nobody(),
-        ),
+        trials!("rabbitmq"),
+        #[cfg(feature = "kafka")]
+        trials!("kafka"),
     ];
+    let trials = trials.into_iter().flatten().collect();
     let conclusion = libtest_mimic::run(&Arguments::from_args(), trials);
     instance::stop_shared();
     conclusion.exit_code()

@@ -69,6 +69,7 @@ fn main() -> ExitCode {
         plain("openapi::every_problem_is_documented", openapi::every_problem_is_documented),
         plain("openapi::its_examples_are_valid", openapi::its_examples_are_valid),
         plain("asyncapi::every_name_on_rabbitmq", asyncapi::every_name_on_rabbitmq),
+        #[cfg(feature = "kafka")]
         plain("asyncapi::every_topic_on_kafka", asyncapi::every_topic_on_kafka),
         plain("asyncapi::every_message_is_documented", asyncapi::every_message_is_documented),
         plain("asyncapi::every_schema_is_used", asyncapi::every_schema_is_used),

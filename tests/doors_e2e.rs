@@ -9,6 +9,7 @@ mod client;
 #[path = "services_e2e/instance.rs"]
 mod instance;
 #[cfg(feature = "kafka")]
+#[allow(dead_code)]
 #[path = "services_e2e/lag.rs"]
 mod lag;
 #[path = "doors/load.rs"]

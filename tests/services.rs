@@ -5,6 +5,9 @@
 //! The services are started by the scripts in the folder that `MAKEGOOD_TEST_SERVICES` names
 //! (`tests/run` sets it), under `MAKEGOOD_TEST_DATA`. Without it every case is ignored.
 
+#[cfg(feature = "kafka")]
+#[path = "services_e2e/cluster.rs"]
+mod cluster;
 #[path = "services_e2e/flow.rs"]
 mod flow;
 #[path = "services_e2e/instance.rs"]
@@ -28,6 +31,9 @@ mod shortage;
 mod stage;
 #[path = "services_e2e/start.rs"]
 mod start;
+#[cfg(feature = "kafka")]
+#[path = "services_e2e/topics.rs"]
+mod topics;
 #[path = "services_e2e/trial.rs"]
 mod trial;
 
@@ -97,10 +103,10 @@ fn main() -> ExitCode {
     cases.extend(cases_on! { "rabbitmq" "";
         flow: all_orders_come_to_their_end;
         start: a_worker_waits_for_what_is_not_there_yet;
+        letters: what_cannot_be_processed_is_kept_and_the_queue_moves_on;
     });
     cases.extend(cases! {
         start: tables_that_are_missing_end_the_start a_wrong_password_is_named_and_not_printed;
-        letters: what_cannot_be_processed_is_kept_and_the_queue_moves_on;
         metrics: prometheus_reads_the_metrics;
         shortage: a_queue_with_other_properties_ends_the_start;
     });
@@ -112,13 +118,19 @@ fn main() -> ExitCode {
 
 #[cfg(feature = "kafka")]
 fn on_kafka() -> Vec<Case> {
-    cases_on! { "kafka" "kafka::";
+    let mut cases: Vec<Case> =
+        vec![("kafka::cluster::each_of_three_brokers_is_killed_in_turn", || {
+            Box::pin(cluster::each_of_three_brokers_is_killed_in_turn())
+        })];
+    cases.extend(cases_on! { "kafka" "kafka::";
         flow: a_worker_killed_again_and_again_loses_nothing a_frozen_worker_wakes_up_too_late;
         outage: a_killed_broker_is_waited_for a_frozen_broker_is_waited_for
             a_stopped_broker_is_waited_for;
         start: a_worker_waits_for_what_is_not_there_yet;
+        letters: what_cannot_be_processed_is_kept_and_the_queue_moves_on;
         flow: two_workers_share_and_one_may_go all_orders_come_to_their_end;
-    }
+    });
+    cases
 }
 
 #[cfg(not(feature = "kafka"))]

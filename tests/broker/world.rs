@@ -58,6 +58,7 @@ impl World {
         Ok(World { restarts: true, ..World::amqp()? })
     }
 
+    #[cfg(feature = "kafka")]
     pub fn restarting_kafka() -> Result<World, String> {
         Ok(World { restarts: true, ..World::kafka()? })
     }

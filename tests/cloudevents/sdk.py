@@ -2,6 +2,7 @@
 by the official SDK (https://pypi.org/project/cloudevents) and know nothing else of Makegood.
 
     sdk.py rabbitmq URL ORDERS.json
+    sdk.py kafka kafka://HOST:PORT/PREFIX ORDERS.json
 
 Submits the orders, answers the commands to which they lead, scans the parcels, and ends when each
 order has its last event. Every message that came is printed as a line of JSON, as the SDK read it.
@@ -12,6 +13,7 @@ import sys
 import time
 import uuid
 from datetime import datetime, timezone
+from urllib.parse import urlsplit
 
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
@@ -28,7 +30,7 @@ LOOK_SECONDS = 0.1
 
 
 def rabbitmq(url):
-    """The door on RabbitMQ. Another broker has one with the same four functions."""
+    """The door on RabbitMQ. That on Kafka has the same four functions."""
     import pika
     from cloudevents.core.bindings import rabbitmq as binding
 
@@ -89,6 +91,59 @@ def rabbitmq(url):
                 "reply_to": properties.reply_to,
                 "tag": tag,
             }
+
+    return submit, fact, answer, receive
+
+
+def kafka(url):
+    """The door on Kafka."""
+    from cloudevents.core.bindings import kafka as binding
+    from kafka import KafkaConsumer, KafkaProducer
+
+    place = urlsplit(url)
+    prefix = place.path.strip("/") + "."
+    participants = {f"{prefix}makegood.{name}.commands.v1": f"{name}.commands" for name in PARTICIPANTS}
+    events = f"{prefix}makegood.events.v1"
+    consumer = KafkaConsumer(
+        *participants, events, bootstrap_servers=place.netloc, group_id=f"{prefix}python", auto_offset_reset="earliest", enable_auto_commit=False
+    )
+    producer = KafkaProducer(bootstrap_servers=place.netloc, acks="all")
+
+    def send(topic, key, value, headers):
+        key = key.encode() if isinstance(key, str) else key
+        producer.send(f"{prefix}makegood.{topic}.v1", value=value, key=key, headers=list(headers.items())).get(timeout=30)
+
+    def publish(topic, event, mode, headers=None):
+        message = {"structured": binding.to_structured_event, "binary": binding.to_binary_event}[mode](event)
+        send(topic, event.get_subject(), message.value, {**message.headers, **(headers or {})})
+
+    def submit(event, mode, header):
+        headers = {"traceparent": header.encode()} if header else {}
+        if mode == "plain":  # a shop that knows nothing of CloudEvents
+            headers["message-id"] = event.get_id().encode()
+            send("orders", event.get_subject(), json.dumps(event.get_data()).encode(), headers)
+        else:
+            publish("orders", event, mode, headers)
+
+    def fact(event):
+        publish("facts", event, "binary")
+
+    def answer(_, event, mode):
+        publish("replies", event, mode)
+
+    def receive():
+        polled = consumer.poll(timeout_ms=int(LOOK_SECONDS * 1000))
+        for record in [record for records in polled.values() for record in records]:
+            headers = dict(record.headers)
+            event = binding.from_kafka_event(binding.KafkaMessage(headers, record.key, record.value))
+            texts = {name: value.decode() for name, value in headers.items()}
+            yield {
+                "from": participants.get(record.topic, "events"),
+                "event": event,
+                "message": {"key": record.key.decode(), "content_type": texts.get("content-type"), "headers": texts},
+            }
+        if polled:  # all of it is answered
+            consumer.commit()
 
     return submit, fact, answer, receive
 
@@ -170,4 +225,4 @@ def play(door, orders):
 if __name__ == "__main__":
     _, broker, url, file = sys.argv
     with open(file, encoding="utf-8") as given:
-        play({"rabbitmq": rabbitmq}[broker](url), json.load(given))
+        play({"rabbitmq": rabbitmq, "kafka": kafka}[broker](url), json.load(given))

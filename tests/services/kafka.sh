@@ -5,7 +5,9 @@
 #   kafka.sh install               these, and the broker's jars from Maven Central, once
 #   kafka.sh start [NAME]          the same where it is missing; starts it, or starts it again
 #                                  with the same data and port; prints KEY=VALUE lines
-#   kafka.sh cluster NAME          three of them, NAME-1 to NAME-3, each with a copy of all data
+#   kafka.sh start NAME tls        one that also listens with TLS, by a certificate of its own
+#   kafka.sh cluster NAME          three of them, NAME-1 to NAME-3, each with a copy of all data;
+#                                  `stop NAME` stops all that are left of them
 #   kafka.sh running [NAME]        whether it runs: exit status 0
 #   kafka.sh stop|restart [NAME]   in good order
 #   kafka.sh kill [NAME]           kill -9: a crash
@@ -17,7 +19,8 @@
 # MAKEGOOD_TEST_TOOLS   where the jars are kept; default: makegood in the user's cache
 #
 # After kill -9 the only broker comes back when its own registration has expired: 6 s, because
-# the session below is short; on a busy machine a shorter one would expire by itself.
+# the session below is short; on a busy machine a shorter one would expire by itself. Of three one
+# may do that: the others lead meanwhile.
 . "$(dirname "$0")/instance.sh"
 
 # The same as in kafka/pom.xml.
@@ -27,7 +30,12 @@ JARS=${MAKEGOOD_TEST_TOOLS:-${XDG_CACHE_HOME:-$HOME/.cache}/makegood}/kafka-$VER
 JAVA=(/usr/bin/java default-jre-headless)
 MAVEN=(/usr/bin/mvn maven)
 # One second of start is saved by not optimising much; there is little to collect.
-JVM=(-Xms128m -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto -Djava.awt.headless=true)
+JVM=(-Xms128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Xshare:auto -Djava.awt.headless=true)
+# The largest heap, of one that is alone and of each of three.
+HEAP=-Xmx512m
+HEAP_OF_THREE=-Xmx256m
+MEMBERS=(1 2 3)
+LOGIN='org.apache.kafka.common.security.plain.PlainLoginModule required user_tests="right";'
 
 environment() {
   echo "MAKEGOOD_TEST_DATA=$MAKEGOOD_TEST_DATA"
@@ -52,9 +60,11 @@ install() {
   exec 8>&-
 }
 
-# configure ID VOTERS COPIES: the number of this broker, all controllers, copies of each message.
+# configure ID VOTERS COPIES HEAP SESSION: the number of this broker, all controllers, copies of each
+# message, and the milliseconds after which a silent broker is dead.
 configure() {
   [ ! -e "$INSTANCE/server.properties" ] || return 0
+  echo "$4" >"$INSTANCE/heap"
   cat >"$INSTANCE/log4j2.properties" <<CONF
 status = error
 appender.console.type = Console
@@ -72,7 +82,7 @@ listeners=PLAINTEXT://127.0.0.1:$(port port),SASL://127.0.0.1:$(port port-sasl),
 advertised.listeners=PLAINTEXT://127.0.0.1:$(port port),SASL://127.0.0.1:$(port port-sasl)
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
 sasl.enabled.mechanisms=PLAIN
-listener.name.sasl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_tests="right";
+listener.name.sasl.plain.sasl.jaas.config=$LOGIN
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 log.dirs=$INSTANCE/data
@@ -91,7 +101,7 @@ group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
 unclean.leader.election.enable=false
 broker.heartbeat.interval.ms=500
-broker.session.timeout.ms=6000
+broker.session.timeout.ms=$5
 num.network.threads=2
 num.io.threads=4
 log.cleaner.dedupe.buffer.size=8388608
@@ -102,41 +112,76 @@ CONF
     >"$INSTANCE/format.log" 2>&1 || failed_to_start "$INSTANCE/format.log"
 }
 
+# One more listener, with a certificate that only its own clients trust.
+speak_tls() {
+  [ ! -e "$INSTANCE/certificate.pem" ] || return 0
+  local listener
+  listener=TLS://127.0.0.1:$(port port-tls)
+  openssl req -x509 -newkey rsa:2048 -nodes -days 30 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1 \
+    -keyout "$INSTANCE/key.pem" -out "$INSTANCE/certificate.pem" 2>/dev/null ||
+    die "openssl could not make a certificate"
+  cat "$INSTANCE/key.pem" "$INSTANCE/certificate.pem" >"$INSTANCE/keystore.pem"
+  sed -i -E "s|^(advertised.)?listeners=|&$listener,|; s|^listener.security.protocol.map=|&TLS:SASL_SSL,|" \
+    "$INSTANCE/server.properties"
+  cat >>"$INSTANCE/server.properties" <<CONF
+listener.name.tls.plain.sasl.jaas.config=$LOGIN
+listener.name.tls.ssl.keystore.type=PEM
+listener.name.tls.ssl.keystore.location=$INSTANCE/keystore.pem
+CONF
+}
+
 start() {
   install
   mkdir -p "$INSTANCE"
-  configure 1 "1@127.0.0.1:$(port port-controller)" 1
+  configure 1 "1@127.0.0.1:$(port port-controller)" 1 "$HEAP" 6000
+  [ "${1:-}" != tls ] || speak_tls
   run
   await
   environment "127.0.0.1:$(port port)"
   echo "MAKEGOOD_TEST_KAFKA_SASL=127.0.0.1:$(port port-sasl)"
+  [ ! -e "$INSTANCE/certificate.pem" ] || {
+    echo "MAKEGOOD_TEST_KAFKA_TLS=127.0.0.1:$(port port-tls)"
+    echo "MAKEGOOD_TEST_KAFKA_CA=$INSTANCE/certificate.pem"
+  }
 }
 
 cluster() {
   local name=$NAME member voters='' all=''
   install
-  for member in 1 2 3; do
+  for member in "${MEMBERS[@]}"; do
     instance kafka "$name-$member" "$ACCOUNT"
     mkdir -p "$INSTANCE"
     voters="$voters,$member@127.0.0.1:$(port port-controller)"
     all="$all,127.0.0.1:$(port port)"
   done
-  for member in 1 2 3; do
+  for member in "${MEMBERS[@]}"; do
     instance kafka "$name-$member" "$ACCOUNT"
-    configure "$member" "${voters#,}" 3
+    configure "$member" "${voters#,}" 3 "$HEAP_OF_THREE" 3000
     run
   done
-  for member in 1 2 3; do
+  for member in "${MEMBERS[@]}"; do
     instance kafka "$name-$member" "$ACCOUNT"
     await
   done
   environment "${all#,}"
 }
 
+# Together: who is left over would wait for a controller that is gone.
+stop() {
+  local name=$NAME member
+  end pid TERM 30 &
+  for member in "${MEMBERS[@]}"; do
+    [ -d "$MAKEGOOD_TEST_DATA/kafka-$name-$member" ] || continue
+    instance kafka "$name-$member" "$ACCOUNT"
+    end pid TERM 30 &
+  done
+  wait
+}
+
 run() {
   remembered pid >/dev/null && return
   : >"$INSTANCE/log"  # what is waited for must be said by this one
-  launch pid log java "${JVM[@]}" "-Dlog4j2.configurationFile=$INSTANCE/log4j2.properties" \
+  launch pid log java "$(cat "$INSTANCE/heap")" "${JVM[@]}" "-Dlog4j2.configurationFile=$INSTANCE/log4j2.properties" \
     -cp "$JARS/*" kafka.Kafka "$INSTANCE/server.properties"
 }
 
@@ -160,10 +205,10 @@ esac
 # Nothing of it minds being root, and the jars may be where only this user gets.
 instance kafka "${2:-main}" "$(id -un)"
 case $VERB in
-  start) start ;;
+  start) start "${3:-}" ;;
   cluster) cluster ;;
   running) remembered pid >/dev/null ;;
-  stop) end pid TERM 30 ;;
+  stop) stop ;;
   restart) end pid TERM 30; start ;;
   kill) end pid KILL 10 ;;
   freeze) signal_family STOP pid ;;

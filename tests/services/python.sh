@@ -9,8 +9,9 @@ set -euo pipefail
 . "$(dirname "$0")/packages.sh"
 
 # The official CloudEvents SDK, the AMQP 0-9-1 client that everybody uses, Confluent's client of Kafka
-# and of schema registries, and the tests of an API that are made of its OpenAPI document.
-REQUIREMENTS=(cloudevents==2.2.0 pika==1.4.4 'confluent-kafka[json,schemaregistry]==2.16.0' schemathesis==4.32.5)
+# and of schema registries, a Kafka client that shares no code with it or with ours, and the tests of
+# an API that are made of its OpenAPI document.
+REQUIREMENTS=(cloudevents==2.2.0 pika==1.4.4 'confluent-kafka[json,schemaregistry]==2.16.0' kafka-python==3.0.12 schemathesis==4.32.5)
 PACKAGES=(python3 python3-venv)
 # For one download, which is tried twice.
 TIMEOUT_SECONDS=20

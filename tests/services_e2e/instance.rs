@@ -40,7 +40,17 @@ pub struct Instance {
 
 impl Instance {
     pub async fn start(service: &'static str, name: &str, arguments: &[&str]) -> Instance {
-        let mut all = vec!["start", name];
+        Instance::begin(service, "start", name, arguments).await
+    }
+
+    /// Several that are one to those who use them: see [`Instance::tell_member`].
+    #[cfg(feature = "kafka")]
+    pub async fn cluster(service: &'static str, name: &str) -> Instance {
+        Instance::begin(service, "cluster", name, &[]).await
+    }
+
+    async fn begin(service: &'static str, verb: &str, name: &str, arguments: &[&str]) -> Instance {
+        let mut all = vec![verb, name];
         all.extend(arguments);
         let printed = script(service, &all).await;
         let pair = |line: &str| Some(line.split_once('=')?).map(|(k, v)| (k.into(), v.into()));
@@ -64,6 +74,12 @@ impl Instance {
         let mut all = vec![verb, self.name.as_str()];
         all.extend(arguments);
         script(self.service, &all).await
+    }
+
+    /// A verb for one of a cluster. They are numbered from 1.
+    #[cfg(feature = "kafka")]
+    pub async fn tell_member(&self, number: i32, verb: &str) {
+        script(self.service, &[verb, &format!("{}-{number}", self.name)]).await;
     }
 
     pub fn folder(&self) -> PathBuf {

@@ -1,4 +1,4 @@
-//! What the groups of a deployment have not dealt with yet, asked of Kafka itself.
+//! The groups of a deployment, and what they have not dealt with yet, asked of Kafka itself.
 
 use std::time::Duration;
 
@@ -18,9 +18,7 @@ pub async fn lag(url: &str) -> Option<u32> {
 }
 
 fn sum(url: &str) -> Option<u32> {
-    let (hosts, path) = url.split_once("://")?.1.split_once('/')?;
-    let (prefix, _) = path.split_once('?')?;
-    let names = Names { prefix: format!("{prefix}.") };
+    let (config, names) = deployment(url)?;
     let commands = ["inventory", "wms", "tms", "loan", "notifications"];
     let commands = commands.map(|name| Channel::Commands(name.into()));
     let channels = [Channel::Orders, Channel::Facts, Channel::Replies].into_iter().chain(commands);
@@ -28,16 +26,34 @@ fn sum(url: &str) -> Option<u32> {
     for channel in channels {
         let topic = names.topic(&channel)?;
         let group = names.group(&channel);
-        sum += behind(hosts, &group, &topic)?;
-        sum += behind(hosts, &names.group(&Channel::Dead), &names.dead(&topic))?;
+        sum += behind(&config, &group, &topic)?;
+        sum += behind(&config, &names.group(&Channel::Dead), &names.dead(&topic))?;
     }
     u32::try_from(sum).ok()
 }
 
-fn behind(hosts: &str, group: &str, topic: &str) -> Option<i64> {
+/// Who shares the orders of a deployment; `None` when Kafka cannot be asked.
+pub async fn members(url: &str) -> Option<usize> {
+    let (config, names) = deployment(url)?;
+    let look = move || {
+        let client: BaseConsumer = config.create().ok()?;
+        let groups = client.fetch_group_list(Some(&names.group(&Channel::Orders)), LOOK).ok()?;
+        Some(groups.groups().first()?.members().len())
+    };
+    tokio::task::spawn_blocking(look).await.expect("it ran")
+}
+
+/// How to reach the cluster in the URL of a stage, and the names of all that is the stage's there.
+pub fn deployment(url: &str) -> Option<(ClientConfig, Names)> {
+    let (hosts, path) = url.split_once("://")?.1.split_once('/')?;
+    let (prefix, _) = path.split_once('?')?;
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", hosts).set("group.id", group);
-    let client: BaseConsumer = config.create().ok()?;
+    config.set("bootstrap.servers", hosts);
+    Some((config, Names { prefix: format!("{prefix}.") }))
+}
+
+fn behind(config: &ClientConfig, group: &str, topic: &str) -> Option<i64> {
+    let client: BaseConsumer = config.clone().set("group.id", group).create().ok()?;
     let metadata = client.fetch_metadata(Some(topic), LOOK).ok()?;
     let partitions = metadata.topics().first()?.partitions().len();
     let mut list = rdkafka::TopicPartitionList::new();

@@ -7,12 +7,15 @@ use lapin::options::{
     BasicGetOptions, BasicPublishOptions, BasicRejectOptions, ConfirmSelectOptions,
 };
 use lapin::types::ShortString;
+use makegood::broker::Channel;
 use serde_json::json;
 
 use crate::instance::shared;
 use crate::orders::{TENANT, mixed, payload};
 use crate::process::until;
 use crate::stage::Stage;
+#[cfg(feature = "kafka")]
+use crate::topics::Topics;
 
 /// For letters to be written down.
 const SOON: Duration = Duration::from_secs(30);
@@ -23,6 +26,51 @@ const ASKED_AGAIN: i64 = 50;
 const TOO_OFTEN: usize = 21;
 /// More than is taken in by default, in bytes.
 const TOO_LARGE: usize = 300 * 1024;
+
+/// Where messages are put in that no client of Makegood's would send.
+enum Door {
+    Rabbitmq(lapin::Channel),
+    #[cfg(feature = "kafka")]
+    Kafka(Topics),
+}
+
+impl Door {
+    async fn of(stage: &Stage) -> Door {
+        #[cfg(feature = "kafka")]
+        if stage.broker.starts_with("kafka") {
+            return Door::Kafka(Topics::at(&stage.broker));
+        }
+        let channel = stage.channel().await.expect("RabbitMQ");
+        channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
+        Door::Rabbitmq(channel)
+    }
+
+    async fn publish(&self, to: &Channel, kind: &str, id: &str, body: &[u8]) {
+        match self {
+            Door::Rabbitmq(channel) => {
+                let (exchange, key) = match to {
+                    Channel::Replies => ("makegood.replies", "makegood.replies"),
+                    _ => ("makegood.inbound", kind),
+                };
+                publish(channel, exchange, key, id, body).await;
+            }
+            #[cfg(feature = "kafka")]
+            Door::Kafka(topics) => topics.publish(to, kind, id, body).await,
+        }
+    }
+
+    /// An order that a consumer failed on until it was given up; returns its body.
+    async fn given_up(&self) -> Vec<u8> {
+        let body = payload("poison").to_string().into_bytes();
+        self.publish(&Channel::Orders, "order.created.v1", "poison", &body).await;
+        match self {
+            Door::Rabbitmq(channel) => fail_on_orders(channel).await,
+            #[cfg(feature = "kafka")]
+            Door::Kafka(topics) => topics.fail_on_orders().await,
+        }
+        body
+    }
+}
 
 async fn publish(channel: &lapin::Channel, exchange: &str, key: &str, id: &str, body: &[u8]) {
     let properties = BasicProperties::default()
@@ -36,16 +84,15 @@ async fn publish(channel: &lapin::Channel, exchange: &str, key: &str, id: &str, 
     assert!(matches!(confirm, lapin::Confirmation::Ack(None)), "{confirm:?}");
 }
 
-pub async fn what_cannot_be_processed_is_kept_and_the_queue_moves_on() {
-    let mut stage = Stage::new("letters", shared("postgres"), shared("rabbitmq")).await;
+pub async fn what_cannot_be_processed_is_kept_and_the_queue_moves_on(broker: &'static str) {
+    let mut stage = Stage::new("letters", shared("postgres"), shared(broker)).await;
     stage.cast(mixed("after", 20, 3));
     let _participants = stage.participants();
     let worker = stage.ready_worker("declares").await;
     drop(worker);
 
-    let channel = stage.channel().await.expect("RabbitMQ");
-    channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
-    let poison = given_up_by_the_broker(&channel).await;
+    let door = Door::of(&stage).await;
+    let poison = door.given_up().await;
     let large = vec![b' '; TOO_LARGE];
     let reply = |command: &str| {
         json!({
@@ -67,20 +114,21 @@ pub async fn what_cannot_be_processed_is_kept_and_the_queue_moves_on() {
     })
     .to_string()
     .into_bytes();
-    let (inbound, replies) = ("makegood.inbound", "makegood.replies");
+    let (orders, facts, replies) = (Channel::Orders, Channel::Facts, Channel::Replies);
+    let reply = "wms.pick.reply.v1";
     let (created, cancel) = ("order.created.v1", "order.cancel-requested.v1");
-    let bad: [(&str, &str, &str, &[u8]); 8] = [
-        ("unparseable", inbound, created, b"\xff\xfe not JSON"),
-        ("unparseable", inbound, "shipment.delivered.v1", b"{"),
-        ("oversized", inbound, created, &large),
-        ("invalid-order", inbound, created, &negative),
-        ("unknown-saga", replies, replies, &unknown),
-        ("wrong-schema", replies, replies, &damaged),
-        ("wrong-schema", inbound, cancel, &nul),
-        ("unparseable", replies, replies, b""),
+    let bad: [(&str, &Channel, &str, &[u8]); 8] = [
+        ("unparseable", &orders, created, b"\xff\xfe not JSON"),
+        ("unparseable", &facts, "shipment.delivered.v1", b"{"),
+        ("oversized", &orders, created, &large),
+        ("invalid-order", &orders, created, &negative),
+        ("unknown-saga", &replies, reply, &unknown),
+        ("wrong-schema", &replies, reply, &damaged),
+        ("wrong-schema", &orders, cancel, &nul),
+        ("unparseable", &replies, reply, b""),
     ];
-    for (number, (_, exchange, key, body)) in bad.iter().enumerate() {
-        publish(&channel, exchange, key, &format!("bad-{number}"), body).await;
+    for (number, (_, channel, kind, body)) in bad.iter().enumerate() {
+        door.publish(channel, kind, &format!("bad-{number}"), body).await;
     }
     let worker = stage.ready_worker("worker").await;
     stage.submit(1).await;
@@ -88,17 +136,16 @@ pub async fn what_cannot_be_processed_is_kept_and_the_queue_moves_on() {
         stage.number("SELECT count(*) FROM dead_letter").await == Some(9)
     })
     .await;
-    let mut expected: Vec<(String, Vec<u8>)> =
-        bad.iter().map(|(reason, _, _, body)| ((*reason).to_owned(), body.to_vec())).collect();
-    expected.push(("delivery-limit".to_owned(), poison));
-    let mut found: Vec<(String, Vec<u8>)> = sqlx::query_as("SELECT reason, body FROM dead_letter")
-        .fetch_all(&mut stage.connection().await)
-        .await
-        .expect("letters");
-    expected.sort();
-    found.sort();
-    let reasons = |letters: &[(String, Vec<u8>)]| -> Vec<String> {
-        letters.iter().map(|(reason, _)| reason.clone()).collect()
+    let letter = |(number, (reason, _, _, body)): (usize, &(&str, _, _, &[u8]))| {
+        (format!("bad-{number}"), (*reason).to_owned(), body.to_vec())
+    };
+    let mut expected: Vec<(String, String, Vec<u8>)> = bad.iter().enumerate().map(letter).collect();
+    expected.push(("poison".to_owned(), "delivery-limit".to_owned(), poison));
+    let select = "SELECT headers::json ->> 'message-id', reason, body FROM dead_letter ORDER BY 1";
+    let found: Vec<(String, String, Vec<u8>)> =
+        sqlx::query_as(select).fetch_all(&mut stage.connection().await).await.expect("letters");
+    let reasons = |letters: &[(String, String, Vec<u8>)]| -> Vec<(String, String)> {
+        letters.iter().map(|(id, reason, _)| (id.clone(), reason.clone())).collect()
     };
     assert_eq!(reasons(&found), reasons(&expected));
     assert!(found == expected, "the bodies are kept byte for byte");
@@ -107,10 +154,8 @@ pub async fn what_cannot_be_processed_is_kept_and_the_queue_moves_on() {
     assert_eq!(worker.metric("makegood_dead_letters_total", "\"delivery-limit\"").await, 1.0);
 }
 
-/// An order that a consumer failed on until RabbitMQ gave it up; returns its body.
-async fn given_up_by_the_broker(channel: &lapin::Channel) -> Vec<u8> {
-    let body = payload("poison").to_string().into_bytes();
-    publish(channel, "makegood.inbound", "order.created.v1", "poison", &body).await;
+/// A consumer gets what is among the orders as often as it may, and fails on it each time.
+async fn fail_on_orders(channel: &lapin::Channel) {
     for _ in 0..TOO_OFTEN {
         let mut delivery = None;
         until("the next delivery", SOON, async || {
@@ -122,7 +167,6 @@ async fn given_up_by_the_broker(channel: &lapin::Channel) -> Vec<u8> {
         let reject = BasicRejectOptions { requeue: true };
         delivery.expect("just seen").reject(reject).await.expect("rejected");
     }
-    body
 }
 
 pub async fn a_deleted_queue_is_made_again() {

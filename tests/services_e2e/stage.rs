@@ -170,12 +170,17 @@ impl Stage {
 
     /// Submits all orders in so many portions, one after the other.
     pub async fn submit(&self, portions: usize) {
-        for (number, portion) in
-            self.orders.chunks(self.orders.len().div_ceil(portions)).enumerate()
-        {
-            let file = self.write(&format!("portion-{number}.ndjson"), portion);
-            self.succeed(&["order", "submit", &file]).await;
+        for number in 0..portions {
+            self.submit_portion(number, portions).await;
         }
+    }
+
+    /// Submits one portion of so many; they are numbered from 0.
+    pub async fn submit_portion(&self, number: usize, portions: usize) {
+        let mut all = self.orders.chunks(self.orders.len().div_ceil(portions));
+        let Some(portion) = all.nth(number) else { return };
+        let file = self.write(&format!("portion-{number}.ndjson"), portion);
+        self.succeed(&["order", "submit", &file]).await;
     }
 
     /// A number out of the database; `None` while it is away.
@@ -252,7 +257,7 @@ impl Stage {
 
     /// Messages that wait in queues, or that no group has dealt with; `None` when the broker
     /// cannot be asked.
-    async fn waiting(&self) -> Option<u32> {
+    pub async fn waiting(&self) -> Option<u32> {
         #[cfg(feature = "kafka")]
         if self.broker.starts_with("kafka") {
             return lag(&self.broker).await;

@@ -16,8 +16,14 @@ use super::topics::{Names, Settings};
 /// Where a cluster listens when the URL names no port.
 const DEFAULT_PORT: u16 = 9092;
 /// The properties of librdkafka that a URL may set. The others are what our promises rest on.
-const OPEN_PROPERTIES: [&str; 4] =
-    ["client.rack", "group.instance.id", "heartbeat.interval.ms", "session.timeout.ms"];
+const OPEN_PROPERTIES: [&str; 5] = [
+    "client.rack",
+    "group.instance.id",
+    "heartbeat.interval.ms",
+    // It may not be shorter than a session.
+    "max.poll.interval.ms",
+    "session.timeout.ms",
+];
 /// The same, whole families.
 const OPEN_FAMILIES: [&str; 3] = ["sasl.", "ssl.", "socket."];
 /// How long a prefix may be: topics have names of up to 249 characters.

@@ -31,15 +31,18 @@ use crate::broker::{BrokerError, Channel, Consumer, Incoming};
 pub const DURING: &str = "consuming";
 
 /// What a consumer is told, unless the URL says otherwise.
-const DEFAULTS: [(&str, &str); 4] = [
+const DEFAULTS: [(&str, &str); 5] = [
     // A worker that was killed keeps its partitions for so long; a shorter pause of one that
     // lives must not cost it everything. RabbitMQ's heartbeat is the same.
     ("session.timeout.ms", "10000"),
     ("heartbeat.interval.ms", "2000"),
+    // Who does not poll for so long is a zombie that heartbeats: its partitions go, and it is told
+    // so when it polls again.
+    ("max.poll.interval.ms", "60000"),
     ("socket.timeout.ms", "10000"),
     ("socket.keepalive.enable", "true"),
 ];
-const SETTINGS: [(&str, &str); 9] = [
+const SETTINGS: [(&str, &str); 8] = [
     // Offsets are committed by hand, with a record; never because they were fetched.
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
@@ -47,8 +50,6 @@ const SETTINGS: [(&str, &str); 9] = [
     ("auto.offset.reset", "earliest"),
     ("partition.assignment.strategy", "cooperative-sticky"),
     ("allow.auto.create.topics", "false"),
-    // Who does not poll for so long is a zombie; it is told so, and its partitions go.
-    ("max.poll.interval.ms", "60000"),
     // What is fetched and not taken, per subscription: 16 MiB.
     ("queued.max.messages.kbytes", "16384"),
     ("topic.metadata.refresh.interval.ms", "30000"),

@@ -12,12 +12,12 @@ use rdkafka::admin::{
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::Metadata;
 
-use super::client::{ASK_TIMEOUT, Health, Listener, blocking};
+use super::client::{ASK_TIMEOUT, Health, Listener};
 use super::topics::TopicLayout;
 use crate::broker::BrokerError;
 use crate::clock::wait;
 
-const DURING: &str = "declaring";
+pub const DURING: &str = "declaring";
 /// How often a topic is asked what it is like, and the pause between: some seconds in all.
 const LOOKS: u32 = 25;
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
@@ -40,12 +40,13 @@ impl Declarer {
         Ok(Declarer { admin: Some(Arc::new(admin)), health, checked: Mutex::default() })
     }
 
-    /// Makes the topics that are missing and looks at the others. Returns those that were missing.
-    pub async fn declare(&self, topics: &[TopicLayout]) -> Result<Vec<String>, BrokerError> {
-        let failed = |error| self.health.unavailable(DURING, error);
-        let admin = self.admin();
-        let look = move || admin.inner().fetch_metadata(None, ASK_TIMEOUT);
-        let metadata = blocking(look).await.map_err(failed)?;
+    /// Makes the topics that are missing by this metadata and looks at the others. Returns those
+    /// that were missing.
+    pub async fn declare(
+        &self,
+        topics: &[TopicLayout],
+        metadata: Metadata,
+    ) -> Result<Vec<String>, BrokerError> {
         let is_there = |topic: &&TopicLayout| {
             let mut found = metadata.topics().iter();
             found.any(|found| found.name() == topic.name && !found.partitions().is_empty())

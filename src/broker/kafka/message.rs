@@ -20,6 +20,11 @@ const JSON: &str = "application/json";
 /// What a plain message among the orders is that does not say it. Topics have no routing key.
 const PLAIN_ORDER: &str = "order.created.v1";
 
+/// Why a message is among the dead ones: a header of ours, its only value, and RabbitMQ's header.
+pub const DEAD_LETTER_REASON: &str = "dead-letter-reason";
+pub const LIMIT: &str = "delivery-limit";
+const FIRST_DEATH: &str = "x-first-death-reason";
+
 /// The key of an event's message: messages with the same key keep their order.
 pub fn key(event: &Event) -> &str {
     event.partitionkey.as_deref().or(event.subject.as_deref()).unwrap_or(&event.id)
@@ -64,6 +69,11 @@ pub fn incoming_headers(
         if let Some(value) = headers.get(attribute).cloned() {
             headers.insert(property.to_owned(), value);
         }
+    }
+    // Only among the dead ones: there it was written by whoever gave the message up.
+    headers.remove(FIRST_DEATH);
+    if *channel == Channel::Dead && headers.get(DEAD_LETTER_REASON).is_some_and(|r| r == LIMIT) {
+        headers.insert(FIRST_DEATH.to_owned(), "delivery_limit".to_owned());
     }
     let kind = headers.get("type").cloned();
     let kind = kind.or_else(|| (*channel == Channel::Orders).then(|| PLAIN_ORDER.to_owned()));

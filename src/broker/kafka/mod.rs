@@ -13,8 +13,10 @@
 //!   seconds: the partition is given back after that, with its offsets. A ticket that comes
 //!   later is one of an earlier tenure, and moves nothing. What both had in hand is fenced by
 //!   the version in the store.
-//! * **Whoever falls silent is replaced.** librdkafka ends the membership of who does not poll;
-//!   that, the loss of all brokers, a topic that is gone and a silence in which nobody answers
+//! * **Whoever falls silent is replaced.** A frozen process is missed after its session. One whose
+//!   runtime is stuck still sends heartbeats, from a thread of librdkafka's, which ends the
+//!   membership of who does not poll for a minute (`max.poll.interval.ms`): others go on with
+//!   its partitions, its tickets move nothing, and it learns of it when it polls again. That, the loss of all brokers, a topic that is gone and a silence in which nobody answers
 //!   end the subscription with an error, and the caller begins anew.
 //! * **Values may say of which schema they are** ([`registry`]), where that is configured.
 //! * **A producer that sends again writes once** (idempotence). There are no transactions:
@@ -133,8 +135,10 @@ impl Broker for KafkaBroker {
     async fn declare(&self, topology: &Topology) -> Result<(), BrokerError> {
         still_open(&self.closing)?;
         let topics = self.address.names.layout(topology, &self.address.settings);
+        let metadata = self.publisher.look(declaring::DURING).await?;
         let declarer = self.declarer()?;
-        let new = declarer.declare(&topics).await.inspect_err(|_| self.forget(&declarer))?;
+        let declared = declarer.declare(&topics, metadata).await;
+        let new = declared.inspect_err(|_| self.forget(&declarer))?;
         let names: Vec<String> = topics.into_iter().map(|topic| topic.name).collect();
         self.publisher.learn(&names, &new).await?;
         match &self.registry {

@@ -23,6 +23,7 @@ use super::client::{ASK_TIMEOUT, Health, blocking, note};
 use super::consuming::{Handle, answer, look};
 use super::declaring::knows;
 use super::ledger::{Ledger, Record};
+use super::message::{DEAD_LETTER_REASON, LIMIT};
 use super::publishing::Publisher;
 use super::subscription::{Delivery, Fetched, Place, Rebalance, Subscription};
 use super::topics::Names;
@@ -128,7 +129,9 @@ impl Poller {
                 (places, read) = of(&mut under.arriving) => {
                     under.arriving = None;
                     self.arrive(places, read);
-                    under.is_paused = false;
+                    // What was paused before stays so, and what came is not: all go on, or wait
+                    // together again. Also when nothing came: each rebalance ends like this.
+                    self.resume(&mut under);
                 }
                 () = of(&mut under.time_to_leave) => under.time_to_leave = None,
                 (records, answer) = of(&mut under.commit) => {
@@ -192,8 +195,7 @@ impl Poller {
         }
         let is_drained = self.subscription.state().waiting() < AHEAD / 2;
         if under.is_paused && is_drained && under.going.is_none() {
-            let _ = self.handle.client().resume(&list(self.subscription.state().places()));
-            under.is_paused = false;
+            self.resume(under);
         }
     }
 
@@ -236,6 +238,11 @@ impl Poller {
     fn pause(&self, under: &mut Under) {
         under.is_paused = true;
         let _ = self.handle.client().pause(&list(self.subscription.state().places()));
+    }
+
+    fn resume(&self, under: &mut Under) {
+        under.is_paused = false;
+        let _ = self.handle.client().resume(&list(self.subscription.state().places()));
     }
 
     fn ask_after_silence(&self, under: &mut Under) {
@@ -352,7 +359,7 @@ impl Poller {
             let from = format!("{}/{}", delivery.place.1, fetched.offset);
             let headers = fetched.headers.unwrap_or_default();
             let headers = headers
-                .insert(Header { key: "dead-letter-reason", value: Some("delivery-limit") })
+                .insert(Header { key: DEAD_LETTER_REASON, value: Some(LIMIT) })
                 .insert(Header { key: "dead-letter-topic", value: Some(&delivery.place.0) })
                 .insert(Header { key: "dead-letter-offset", value: Some(&from) });
             let key = fetched.key.as_deref();

@@ -15,6 +15,7 @@ use rdkafka::ClientConfig;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::OwnedHeaders;
+use rdkafka::metadata::Metadata;
 use rdkafka::producer::future_producer::OwnedDeliveryResult;
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer};
 
@@ -112,6 +113,18 @@ impl Publisher {
         Ok(current.insert(client).clone())
     }
 
+    /// Asks what there is. Nobody serves what a client for administration is told on the side, so
+    /// that one would not know why it gets no answer: a wrong password, a certificate.
+    pub async fn look(&self, during: &'static str) -> Result<Metadata, BrokerError> {
+        let failed = |error: KafkaError| {
+            self.replace();
+            self.health.unavailable(during, error)
+        };
+        let client = self.client().map_err(failed)?;
+        let look = move || client.client().fetch_metadata(None, ASK_TIMEOUT);
+        blocking(look).await.map_err(failed)
+    }
+
     /// Waits until these topics can be used, of which some are `new`. A producer that has once
     /// missed one would go on refusing it for minutes.
     pub async fn learn(&self, topics: &[String], new: &[String]) -> Result<(), BrokerError> {
@@ -120,13 +133,7 @@ impl Publisher {
             return Ok(());
         }
         for _ in 0..LOOKS {
-            let failed = |error: KafkaError| {
-                self.replace();
-                self.health.unavailable(DURING, error)
-            };
-            let client = self.client().map_err(failed)?;
-            let look = move || client.client().fetch_metadata(None, ASK_TIMEOUT);
-            if knows(&blocking(look).await.map_err(failed)?, topics) {
+            if knows(&self.look(DURING).await?, topics) {
                 self.known().extend(topics.iter().cloned());
                 return Ok(());
             }

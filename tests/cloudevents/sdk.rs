@@ -1,4 +1,4 @@
-//! Over RabbitMQ.
+//! A shop, participants and a courier that speak by the SDK.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -26,10 +26,6 @@ const COMPLETED: [&str; 5] = [
 ];
 /// And one whose goods are not there.
 const CANCELLED: [&str; 3] = ["inventory.reserve.v1", "loan.reverse.v1", "order.cancelled.v1"];
-
-async fn stage(case: &str) -> Stage {
-    Stage::new(case, shared("postgres"), shared("rabbitmq")).await
-}
 
 /// An order as a shop of the SDK tells it; `trace` is where the trace context stands, if it does.
 struct Told {
@@ -74,8 +70,8 @@ fn trace(digit: char) -> String {
     format!("00-{}-b7ad6b7169203331-01", digit.to_string().repeat(32))
 }
 
-pub async fn the_sdk_reads_all_and_is_understood(python: PathBuf) {
-    let stage = stage("sdk").await;
+pub async fn the_sdk_reads_all_and_is_understood(broker: &'static str, python: PathBuf) {
+    let stage = Stage::new("sdk", shared("postgres"), shared(broker)).await;
     let worker = stage.ready_worker("worker").await;
     let told = |order_id, mode, trace, sku, leads_to| Told { order_id, mode, trace, sku, leads_to };
     let all = [
@@ -89,19 +85,19 @@ pub async fn the_sdk_reads_all_and_is_understood(python: PathBuf) {
     let orders: Vec<Value> = all.iter().map(Told::json).collect();
     std::fs::write(&file, Value::from(orders).to_string()).expect("written");
     let mut play = Command::new(python);
-    play.arg(SDK).arg("rabbitmq").arg(&stage.broker).arg(&file);
+    play.arg(SDK).arg(broker).arg(&stage.broker).arg(&file);
     let (status, said, error) = run(play, PLAYED).await;
     assert!(status.success(), "{error}\n{said}\n{}", worker.process.log());
     let came: Vec<Value> =
         said.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     for told in &all {
         let about = |message: &&Value| message["attributes"]["subject"] == told.order_id;
-        led_to_what_was_expected(told, &came.iter().filter(about).collect::<Vec<_>>());
+        led_to_what_was_expected(broker, told, &came.iter().filter(about).collect::<Vec<_>>());
     }
     assert_eq!(stage.number(LETTERS).await, Some(0), "{}", worker.process.log());
 }
 
-fn led_to_what_was_expected(told: &Told, came: &[&Value]) {
+fn led_to_what_was_expected(broker: &str, told: &Told, came: &[&Value]) {
     let kinds: BTreeSet<&str> =
         came.iter().map(|message| message["attributes"]["type"].as_str().expect("text")).collect();
     let expected: BTreeSet<&str> = told.leads_to.iter().copied().collect();
@@ -119,38 +115,32 @@ fn led_to_what_was_expected(told: &Told, came: &[&Value]) {
         assert_eq!(attributes["partitionkey"], told.order_id);
         assert_eq!(attributes["sagaid"], attributes["correlationid"]);
         assert_eq!(message["data"]["order_id"], told.order_id);
-        // For those who do not parse the body.
-        let sent_as = &message["message"];
-        assert_eq!(sent_as["content_type"], "application/cloudevents+json");
-        assert_eq!(sent_as["id"], attributes["id"]);
-        assert_eq!(sent_as["type"], attributes["type"]);
-        assert_eq!(sent_as["correlation"], attributes["sagaid"]);
-        assert_eq!(sent_as["headers"]["traceparent"], attributes["traceparent"]);
-        assert_eq!(sent_as["headers"]["cloudEvents_id"], attributes["id"]);
+        is_carried_well(broker, attributes, &message["message"]);
     }
     let first = came.iter().find(|message| message["attributes"]["type"] == "inventory.reserve.v1");
     let cause = &first.expect("there is one")["attributes"]["causationid"];
     assert_eq!(*cause, told.event_id(), "its id was understood, however it came");
 }
 
+/// What a broker tells of a message beside its event.
+fn is_carried_well(broker: &str, attributes: &Value, sent_as: &Value) {
+    assert_eq!(sent_as["headers"]["traceparent"], attributes["traceparent"]);
+    if broker == "kafka" {
+        // The binary mode: the SDK has read the attributes out of the headers.
+        assert_eq!(sent_as["content_type"], "application/json");
+        assert_eq!(sent_as["headers"]["ce_id"], attributes["id"]);
+        assert_eq!(sent_as["key"], attributes["partitionkey"]);
+    } else {
+        // For those who do not parse the body.
+        assert_eq!(sent_as["content_type"], "application/cloudevents+json");
+        assert_eq!(sent_as["id"], attributes["id"]);
+        assert_eq!(sent_as["type"], attributes["type"]);
+        assert_eq!(sent_as["correlation"], attributes["sagaid"]);
+        assert_eq!(sent_as["headers"]["cloudEvents_id"], attributes["id"]);
+    }
+}
+
 fn trace_id(message: &Value) -> &str {
     let trace = message["attributes"]["traceparent"].as_str().expect("a trace context");
     trace.split('-').nth(1).expect("a trace id")
-}
-
-/// Commands beside those of a worker, with a service that answers both.
-pub async fn a_check_beside_a_running_worker_disturbs_nobody() {
-    let mut stage = stage("beside").await;
-    stage.cast((0..20).map(|n| crate::orders::scripted("b", n, json!({}), "completed")).collect());
-    let _participants = stage.participants();
-    let _worker = stage.ready_worker("worker").await;
-    let check =
-        async { stage.succeed(&["participant", "check", "--participant", "wms", "--probe"]).await };
-    let (_, report) = tokio::join!(stage.submit(4), check);
-    assert!(report.contains("20 passed, 0 failed, 1 skipped"), "{report}");
-    for order in 0..20 {
-        let explain = format!("b-{order}");
-        assert!(!report.contains(&explain), "other orders are none of its business");
-    }
-    stage.ends_well(0).await; // no dead letter among it: no worker heard of the check
 }
