@@ -12,6 +12,7 @@ mod frames;
 #[allow(dead_code)] // each suite uses a part of these
 #[path = "services_e2e/instance.rs"]
 mod instance;
+#[allow(dead_code)]
 #[path = "services_e2e/lag.rs"]
 mod lag;
 #[allow(dead_code)]
