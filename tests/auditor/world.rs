@@ -302,6 +302,10 @@ pub fn letter(event: Uuid, tenant: &str, order_id: &str, reason: &str) -> DeadLe
         first_seen: Time(0),
         last_seen: Time(0),
         attempts: 1,
+        kind: None,
+        participant: None,
+        corrects: None,
+        closed: None,
     }
 }
 
@@ -374,6 +378,10 @@ fn definition() -> Definition {
         completes_on: kinds.iter().map(|kind| (*kind).to_owned()).collect(),
         fails_on: None,
         attempts: 1,
+        kind: None,
+        participant: None,
+        corrects: None,
+        closed: None,
     };
     let mut drafts = vec![
         step("financed", &[], Work::Obligation),
