@@ -23,6 +23,15 @@ pub(super) fn destination(source: &str, headers: &BTreeMap<String, String>) -> O
     }
 }
 
+/// Why a letter goes nowhere.
+pub(super) const HOMELESS: &str =
+    "nobody knows where it belongs: its broker did not say where it came from";
+
+/// Why an event starts nothing.
+pub(super) fn unheard(name: &str) -> String {
+    format!("no definition starts on, is cancelled by or waits for '{name}'")
+}
+
 /// The headers of a letter. None, where they are damaged.
 pub(super) fn headers(letter: &DeadLetter) -> BTreeMap<String, String> {
     serde_json::from_str(&letter.headers).unwrap_or_default()

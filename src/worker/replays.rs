@@ -23,7 +23,7 @@ use super::definitions::Definitions;
 use super::delivery::Delivery;
 use super::inputs::{Meaning, items, understand};
 use super::lanes::Lanes;
-use super::letters::{destination, headers, is_ours};
+use super::letters::{HOMELESS, destination, headers, is_ours, unheard};
 use super::{Options, Shutdown};
 use crate::broker::{Broker, Channel, Outgoing, PublishError, envelope};
 use crate::clock::{Backoff, Busy, Clock};
@@ -74,15 +74,6 @@ struct Hand {
     renewed: Instant,
     purged: Option<Instant>,
     publishing: JoinSet<()>,
-}
-
-/// Where a letter's replay went.
-enum Sent {
-    /// Its result comes by itself.
-    Out,
-    /// It is to be published.
-    Publish(Outgoing),
-    Settled(Settlement),
 }
 
 impl Replays {
@@ -229,15 +220,11 @@ impl Replays {
         hand.out += ids.len();
         for id in ids {
             let open = found.remove(&id).filter(|letter| letter.closed.is_none());
-            let sent = match open {
-                Some(letter) => self.one(hand, &letter).await,
-                None => Sent::Settled(settled(id, Outcome::Gone, "", "")),
+            let known = match open {
+                Some(letter) => self.one(hand, &letter, &mut outgoing).await,
+                None => Some(settled(id, Outcome::Gone, "", "")),
             };
-            match sent {
-                Sent::Out => {}
-                Sent::Publish(message) => outgoing.push((id, message)),
-                Sent::Settled(settlement) => drop(hand.results.try_send(settlement)),
-            }
+            drop(known.map(|known| hand.results.try_send(known)));
         }
         if !outgoing.is_empty() {
             let (broker, results) = (self.broker.clone(), hand.results.clone());
@@ -247,19 +234,26 @@ impl Replays {
         Ok(())
     }
 
-    async fn one(&self, hand: &Hand, letter: &DeadLetter) -> Sent {
+    /// Sends one on its way, or puts it among what is to be published, or knows already what
+    /// comes of it.
+    async fn one(
+        &self,
+        hand: &Hand,
+        letter: &DeadLetter,
+        outgoing: &mut Vec<(Uuid, Outgoing)>,
+    ) -> Option<Settlement> {
         let headers = headers(letter);
         let body = bytes::Bytes::copy_from_slice(&letter.body);
         let Some(channel) = destination(&letter.source, &headers) else {
-            let error = "nobody knows where it belongs: its broker did not say where it came from";
-            return Sent::Settled(settled(letter.id, Outcome::Failed, &letter.reason, error));
+            return Some(settled(letter.id, Outcome::Failed, &letter.reason, HOMELESS));
         };
         if !is_ours(&channel) {
             return match envelope::decode(&body, &headers, usize::MAX) {
-                Ok(event) => Sent::Publish(Outgoing { channel, event }),
-                Err(bad) => {
-                    Sent::Settled(settled(letter.id, Outcome::Failed, bad.reason, &bad.detail))
+                Ok(event) => {
+                    outgoing.push((letter.id, Outgoing { channel, event }));
+                    None
                 }
+                Err(bad) => Some(settled(letter.id, Outcome::Failed, bad.reason, &bad.detail)),
             };
         }
         let (max_bytes, now) = (self.options.max_message_bytes, self.clock.now());
@@ -275,21 +269,17 @@ impl Replays {
                 let results = hand.results.clone();
                 let delivery = Delivery::of_replay(letter, results, inputs.len(), named);
                 self.lanes.send(items(inputs, &delivery, || self.clock.busy())).await;
-                return Sent::Out;
+                return None;
             }
             Meaning::Unheard(_) if channel == Channel::Facts && self.definitions.is_complete() => {
-                return Sent::Settled(settled(letter.id, Outcome::Irrelevant, "", ""));
+                return Some(settled(letter.id, Outcome::Irrelevant, "", ""));
             }
-            Meaning::Unheard(name) => {
-                let error =
-                    format!("no definition starts on, is cancelled by or waits for '{name}'");
-                ("unknown-saga", error)
-            }
+            Meaning::Unheard(name) => ("unknown-saga", unheard(&name)),
             Meaning::Unusable { reason, error } => (reason, error),
         };
         let delivery = Delivery::of_replay(letter, hand.results.clone(), 1, named);
         let _ = self.burial.send(Burial { delivery, reason, error }).await;
-        Sent::Out
+        None
     }
 
     /// Writes results down, for as long as that takes.

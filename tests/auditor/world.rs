@@ -378,10 +378,6 @@ fn definition() -> Definition {
         completes_on: kinds.iter().map(|kind| (*kind).to_owned()).collect(),
         fails_on: None,
         attempts: 1,
-        kind: None,
-        participant: None,
-        corrects: None,
-        closed: None,
     };
     let mut drafts = vec![
         step("financed", &[], Work::Obligation),

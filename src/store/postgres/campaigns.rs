@@ -283,7 +283,7 @@ async fn change(
              WHERE r.campaign = w.id AND r.claimed_by IS NULL AND $3 = 'cancelled'
          ), audited AS (
              INSERT INTO letter_audit (subject, id, at, actor, verb, reason)
-             SELECT id, $9, $8, $10, $11, $12 FROM won WHERE $9 IS NOT NULL
+             SELECT id, $9, $13, $10, $11, $12 FROM won WHERE $9 IS NOT NULL
          )
          SELECT id FROM won",
     )
@@ -298,7 +298,8 @@ async fn change(
     .bind(deed.map(|deed| deed.id))
     .bind(deed.map(|deed| &deed.actor))
     .bind(deed.map(|deed| &deed.verb))
-    .bind(deed.map(|deed| &deed.reason));
+    .bind(deed.map(|deed| &deed.reason))
+    .bind(deed.map(|deed| deed.at.0));
     Ok(!connections.rows(during, query).await?.is_empty())
 }
 

@@ -56,7 +56,8 @@ where
 }
 
 /// A letter that is there already keeps when it was first seen, is open again, and takes over
-/// why it cannot be processed.
+/// why it cannot be processed, and what is known of it by now: what waits for its order is found
+/// by that.
 const BURY: &str = "
 INSERT INTO dead_letter AS d (id, source, reason, error, body, headers, tenant, order_id,
                               first_seen, last_seen, attempts, kind, participant, fingerprint)
@@ -70,6 +71,10 @@ FROM UNNEST($1::uuid[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::tex
 ON CONFLICT (id) DO UPDATE
 SET reason = excluded.reason, error = excluded.error, last_seen = excluded.last_seen,
     fingerprint = excluded.fingerprint, closed = NULL, closed_at = NULL,
+    tenant = coalesce(excluded.tenant, d.tenant),
+    order_id = coalesce(excluded.order_id, d.order_id),
+    kind = coalesce(excluded.kind, d.kind),
+    participant = coalesce(excluded.participant, d.participant),
     attempts = d.attempts + (SELECT again FROM UNNEST($1::uuid[], $12::int[]) AS l (id, again)
                              WHERE l.id = excluded.id)";
 

@@ -67,7 +67,11 @@ pub(super) fn bury(transaction: &Transaction<'_>, letters: &[DeadLetter]) -> Res
              ON CONFLICT (id) DO UPDATE
              SET reason = excluded.reason, error = excluded.error,
                  last_seen = excluded.last_seen, fingerprint = excluded.fingerprint,
-                 attempts = dead_letter.attempts + 1, closed = NULL, closed_at = NULL",
+                 attempts = dead_letter.attempts + 1, closed = NULL, closed_at = NULL,
+                 tenant = coalesce(excluded.tenant, dead_letter.tenant),
+                 order_id = coalesce(excluded.order_id, dead_letter.order_id),
+                 kind = coalesce(excluded.kind, dead_letter.kind),
+                 participant = coalesce(excluded.participant, dead_letter.participant)",
             params![
                 letter.id,
                 letter.source,
