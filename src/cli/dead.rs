@@ -357,7 +357,8 @@ fn show(letter: &LetterView) {
             "" => String::new(),
             reason => format!(" ({})", escaped(reason)),
         };
-        println!("  {}  {}{outcome}{actor}{reason}", event.at, event.what);
+        let copy = event.copy.map(|id| format!(", corrected copy {id}")).unwrap_or_default();
+        println!("  {}  {}{outcome}{actor}{reason}{copy}", event.at, event.what);
     }
 }
 

@@ -108,6 +108,9 @@ pub async fn discard(
     Ok(store.letters().discard(filter, MAX_LETTERS, &deed).await?)
 }
 
+/// The verb of a correction.
+const EDIT: &str = "edit";
+
 async fn deed(
     store: &dyn Store,
     subject: Uuid,

@@ -135,10 +135,10 @@ async fn what_a_rehearsal_foretells_is_what_happens() {
     assert_eq!((view.state, view.settled), ("done", 15));
     assert_eq!(view.outcomes, texts(&foretold.outcomes));
     let (_, failures) = letters::campaign(&*world.store, view.campaign).await.unwrap();
-    let failed: Vec<(Uuid, String)> =
-        failures.iter().map(|failure| (failure.letter, failure.reason.clone())).collect();
+    let failed: Vec<(Uuid, &str)> =
+        failures.iter().map(|failure| (failure.letter, failure.reason.as_str())).collect();
     for again in &foretold.failures {
-        assert!(failed.contains(&(again.letter, again.reason.clone())), "{again:?}: {failed:?}");
+        assert!(failed.contains(&(again.such_as, again.reason.as_str())), "{again:?}: {failed:?}");
     }
     assert_eq!(world.saga("o-1").await.saga.steps[1].phase, Phase::Done);
     assert_ne!(world.saga("o-2").await.saga.status, Status::Running);
@@ -273,6 +273,8 @@ async fn a_corrected_copy_goes_through_and_both_are_kept() {
     assert_eq!(before.closed.unwrap().0, Closed::Corrected);
     assert_eq!((after.closed.unwrap().0, after.corrects), (Closed::Replayed, Some(original.id)));
     assert_eq!(before.body, raw.body);
+    let shown = letters::show(&*world.store, original.id).await.unwrap();
+    assert_eq!((shown.history[0].what.as_str(), shown.history[0].copy), ("edit", Some(copy)));
     let shown = letters::show(&*world.store, copy).await.unwrap();
     assert_eq!(shown.history.len(), 1);
     assert_eq!(shown.history[0].outcome.as_deref(), Some("started"));

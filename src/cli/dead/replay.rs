@@ -77,7 +77,7 @@ impl Replay {
                 true => print_json(&json!({ "letters": count, "plan": plan, "dry_run": true }))?,
                 false => {
                     let letters = plural(count, "letter");
-                    println!("{letters} would be replayed, {}", pace(&plan.ramp, plan.rate));
+                    println!("{letters} would be replayed, {}", pace(count, &plan.ramp, plan.rate));
                     println!("nothing was written; --rehearse says what each would do");
                 }
             }
@@ -91,7 +91,10 @@ impl Replay {
         }
         if !self.deed.json {
             let (letters, id) = (plural(u64::from(started.letters), "letter"), started.campaign);
-            println!("campaign {id} replays {letters}, {}", pace(&self.ramp, self.rate));
+            println!(
+                "campaign {id} replays {letters}, {}",
+                pace(u64::from(started.letters), &self.ramp, self.rate)
+            );
             if started.already_replaying > 0 {
                 println!("{} in another campaign already", started.already_replaying);
             }
@@ -130,7 +133,10 @@ impl Replay {
     }
 }
 
-fn pace(ramp: &[u32], rate: u32) -> String {
+fn pace(letters: u64, ramp: &[u32], rate: u32) -> String {
+    if ramp.first().is_none_or(|first| letters <= u64::from(*first)) {
+        return format!("at most {rate} a second");
+    }
     let waves: Vec<String> = ramp.iter().map(ToString::to_string).collect();
     format!("in waves of {}, then {rate} a second", waves.join(", "))
 }
@@ -158,14 +164,12 @@ fn tell(rehearsed: &Rehearsed) {
     for letter in &rehearsed.compensating {
         println!("compensation: {letter}");
     }
-    let mut by_error: std::collections::BTreeMap<(&str, &str), (u64, Uuid)> = Default::default();
     for again in &rehearsed.failures {
-        let (count, _) = by_error.entry((&again.reason, &again.error)).or_insert((0, again.letter));
-        *count += 1;
-    }
-    for ((reason, error), (count, letter)) in by_error {
-        let error = letters::escaped(error.as_bytes());
-        println!("dead again: {count} of {reason}: {error}, such as {letter}");
+        let error = letters::escaped(again.error.as_bytes());
+        println!(
+            "dead again: {} of {}: {error}, such as {}",
+            again.letters, again.reason, again.such_as
+        );
     }
     println!("nothing was sent or written");
 }

@@ -217,6 +217,7 @@ pub async fn cancel(
     let change = Turn { verb: "cancel", from, hint: "it is over" };
     turn(store, id, &change, dry_run, by, |campaign, _| {
         campaign.state = CampaignState::Cancelled;
+        campaign.why = None;
     })
     .await
 }

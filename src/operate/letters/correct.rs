@@ -6,13 +6,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::rehearse::Again;
-use super::{By, LetterError, deed, open};
+use super::{By, EDIT, LetterError, deed, open};
 use crate::operate::definitions;
 use crate::order::masked;
 use crate::saga::Time;
-use crate::store::{DeadLetter, Outcome, Store};
-use crate::worker::{Rehearsal, describe};
+use crate::store::{DeadLetter, LetterDeed, Outcome, Store};
+use crate::worker::{Foretold, Rehearsal, describe};
 
 /// Reason of a corrected copy that was not replayed yet.
 const CORRECTED: &str = "corrected";
@@ -63,21 +62,21 @@ pub async fn correct(
     let needs = rehearsal.needs(letters, now);
     let (stored, parked) = (store.load(&needs.sagas).await?, store.parked(&needs.orders).await?);
     let foretold = rehearsal.perform(letters, stored, &parked, now).remove(0);
-    let Again { reason, error, .. } =
-        Again { letter: id, reason: foretold.reason, error: foretold.error };
-    if foretold.outcome == Outcome::Failed && !anyway {
+    let Foretold { outcome, reason, error, .. } = foretold;
+    if outcome == Outcome::Failed && !anyway {
         return Err(LetterError::StillDead { reason, error });
     }
     // What waits for its order goes on waiting, and is taken in with it.
-    if foretold.outcome == Outcome::Parked {
+    if outcome == Outcome::Parked {
         copy.reason = DeadLetter::UNKNOWN_ORDER.to_owned();
     }
-    let outcome = foretold.outcome.as_str();
+    let outcome = outcome.as_str();
     let correction = |copy| Correction { original: id, copy, outcome, reason, error };
     if dry_run {
         return Ok(correction(None));
     }
-    let deed = deed(store, id, "edit", by).await?;
+    // The deed has the id of the copy: so the original tells of it.
+    let deed = LetterDeed { id: copy.id, ..deed(store, id, EDIT, by).await? };
     match store.letters().correct(&copy, &deed).await? {
         true => Ok(correction(Some(copy.id))),
         false => Err(LetterError::Busy),

@@ -8,12 +8,12 @@ use uuid::Uuid;
 use super::LetterError;
 use crate::operate::definitions;
 use crate::store::{LetterFilter, MAX_LETTERS, Outcome, Store};
-use crate::worker::Rehearsal;
+use crate::worker::{Foretold, Rehearsal};
 
 /// Letters that are read and rehearsed at once.
 const PORTION: usize = 500;
-/// Failures that are told one by one.
-const MAX_FAILURES: usize = 100;
+/// Different failures, and compensations, that are told one by one.
+const MAX_TOLD: usize = 100;
 
 /// What a replay would do now.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -21,18 +21,42 @@ pub struct Rehearsed {
     pub letters: u64,
     /// How many letters come to which outcome.
     pub outcomes: BTreeMap<&'static str, u64>,
-    /// Letters that would be dead again: the first hundred.
+    /// Why letters would be dead again: the first hundred different reasons and errors.
     pub failures: Vec<Again>,
     /// Letters that would make their saga undo what was done: the first hundred.
     pub compensating: Vec<Uuid>,
 }
 
-/// A letter that would be dead again.
+/// Letters that would be dead again, all for the same reason.
 #[derive(Debug, Clone, Serialize)]
 pub struct Again {
-    pub letter: Uuid,
     pub reason: String,
     pub error: String,
+    pub letters: u64,
+    /// One of them.
+    pub such_as: Uuid,
+}
+
+impl Rehearsed {
+    fn note(&mut self, foretold: Foretold) {
+        self.letters += 1;
+        *self.outcomes.entry(foretold.outcome.as_str()).or_default() += 1;
+        let Foretold { letter, outcome, reason, error } = foretold;
+        match outcome {
+            Outcome::Failed => {
+                let is_same = |known: &&mut Again| known.reason == reason && known.error == error;
+                if let Some(known) = self.failures.iter_mut().find(is_same) {
+                    known.letters += 1;
+                } else if self.failures.len() < MAX_TOLD {
+                    self.failures.push(Again { reason, error, letters: 1, such_as: letter });
+                }
+            }
+            Outcome::Compensating if self.compensating.len() < MAX_TOLD => {
+                self.compensating.push(letter);
+            }
+            _ => {}
+        }
+    }
 }
 
 /// Runs the open letters that match through the pure core, against the sagas as they are now.
@@ -59,19 +83,7 @@ pub async fn rehearse(
         let stored = store.load(&needs.sagas).await?;
         let parked = store.parked(&needs.orders).await?;
         for foretold in rehearsal.perform(&letters, stored, &parked, now) {
-            rehearsed.letters += 1;
-            *rehearsed.outcomes.entry(foretold.outcome.as_str()).or_default() += 1;
-            match foretold.outcome {
-                Outcome::Failed if rehearsed.failures.len() < MAX_FAILURES => {
-                    let (letter, reason, error) =
-                        (foretold.letter, foretold.reason, foretold.error);
-                    rehearsed.failures.push(Again { letter, reason, error });
-                }
-                Outcome::Compensating if rehearsed.compensating.len() < MAX_FAILURES => {
-                    rehearsed.compensating.push(foretold.letter);
-                }
-                _ => {}
-            }
+            rehearsed.note(foretold);
         }
         progress(rehearsed.letters);
     }

@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{LetterError, any};
+use super::{EDIT, LetterError, any};
 use crate::clock::rfc3339;
 use crate::operate::definitions;
 use crate::saga::Time;
@@ -156,6 +156,8 @@ pub struct Event {
     /// `replayed`, or an operator's verb.
     pub what: String,
     pub campaign: Option<Uuid>,
+    /// The corrected copy.
+    pub copy: Option<Uuid>,
     /// What came of a replay.
     pub outcome: Option<String>,
     pub actor: Option<String>,
@@ -208,6 +210,7 @@ async fn history(store: &dyn Store, id: Uuid) -> Result<Vec<Event>, StoreError> 
             at: rfc3339(row.at),
             what: "replayed".to_owned(),
             campaign: Some(row.campaign),
+            copy: None,
             outcome: Some(row.outcome),
             actor: None,
             reason,
@@ -217,6 +220,7 @@ async fn history(store: &dyn Store, id: Uuid) -> Result<Vec<Event>, StoreError> 
     for deed in store.letters().deeds(id).await? {
         let event = Event {
             at: rfc3339(deed.at),
+            copy: (deed.verb == EDIT).then_some(deed.id),
             what: deed.verb,
             campaign: None,
             outcome: None,
