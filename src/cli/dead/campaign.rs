@@ -10,7 +10,7 @@ use crate::cli::{End, open, print_json};
 use crate::config::Config;
 use crate::operate::letters::{self, CampaignView, Failure};
 
-/// Failures that are printed; `--json` has more.
+/// Different failures that are printed; `--json` has each.
 const MAX_SHOWN: usize = 20;
 
 #[derive(Debug, Subcommand)]
@@ -130,20 +130,28 @@ pub(super) fn tell(view: &CampaignView, failures: &[Failure]) {
         super::escaped(&view.actor),
         super::escaped(&view.reason)
     );
-    for failure in failures.iter().take(MAX_SHOWN) {
-        println!(
-            "failed again: {} ({}: {})",
-            failure.letter,
-            failure.reason,
-            super::escaped(&failure.error)
-        );
+    let mut alike: Vec<(&Failure, u64)> = Vec::new();
+    for failure in failures {
+        let is_same = |(known, _): &&mut (&Failure, u64)| {
+            known.reason == failure.reason && known.error == failure.error
+        };
+        match alike.iter_mut().find(is_same) {
+            Some((_, count)) => *count += 1,
+            None => alike.push((failure, 1)),
+        }
     }
-    if failures.len() > MAX_SHOWN {
-        println!("and more: --json shows up to 1000");
+    for (failure, count) in alike.iter().take(MAX_SHOWN) {
+        let Failure { letter, reason, error, .. } = failure;
+        let error = super::escaped(error);
+        println!("failed again: {count} of {reason}: {error}, such as {letter}");
+    }
+    if alike.len() > MAX_SHOWN {
+        println!("and more: --json tells of each");
     }
     match view.state {
         "stopped" | "paused" => {
             println!("go on: makegood dead campaign resume {} --reason …", view.campaign);
+            println!("or give it up: makegood dead campaign cancel {} --reason …", view.campaign);
         }
         "done" if !failures.is_empty() => println!("what failed again is in: makegood dead list"),
         _ => {}
