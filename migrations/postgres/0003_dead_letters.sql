@@ -43,6 +43,7 @@ CREATE TABLE replay (
     letter_id     uuid PRIMARY KEY,
     campaign      uuid NOT NULL,
     place         int  NOT NULL,
+    claims        int  NOT NULL DEFAULT 0,
     claimed_by    uuid,
     claimed_until bigint
 );

@@ -42,6 +42,7 @@ CREATE TABLE replay (
     letter_id     BLOB NOT NULL PRIMARY KEY,
     campaign      BLOB NOT NULL,
     place         INTEGER NOT NULL,
+    claims        INTEGER NOT NULL DEFAULT 0,
     claimed_by    BLOB,
     claimed_until INTEGER
 ) STRICT;

@@ -100,6 +100,8 @@ pub struct Claim {
 pub struct Replay {
     pub letter: Uuid,
     pub campaign: Uuid,
+    /// How often somebody had it in hand.
+    pub claims: u32,
 }
 
 /// What came of one.
@@ -110,6 +112,15 @@ pub struct Settlement {
     /// Of a failure: the reason code, and what was wrong.
     pub reason: String,
     pub error: String,
+}
+
+impl Settlement {
+    /// Nothing was changed by it.
+    #[must_use]
+    pub fn duplicate(letter: Uuid) -> Settlement {
+        let (reason, error) = (String::new(), String::new());
+        Settlement { letter, outcome: Outcome::Duplicate, reason, error }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

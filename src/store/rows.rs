@@ -78,8 +78,8 @@ pub(super) type CampaignColumns = (
     i64,
 );
 
-/// letter_id, campaign.
-pub(super) type ReplayColumns = (Uuid, Uuid);
+/// letter_id, campaign, claims.
+pub(super) type ReplayColumns = (Uuid, Uuid, i32);
 
 /// campaign, letter_id, outcome, reason, error, at.
 pub(super) type ReplayedColumns = (Uuid, Uuid, String, String, String, i64);
@@ -288,8 +288,8 @@ impl FromColumns for Campaign {
 impl FromColumns for Replay {
     type Columns = ReplayColumns;
 
-    fn from_columns((letter, campaign): ReplayColumns) -> Result<Replay, StoreError> {
-        Ok(Replay { letter, campaign })
+    fn from_columns((letter, campaign, claims): ReplayColumns) -> Result<Replay, StoreError> {
+        Ok(Replay { letter, campaign, claims: unsigned(claims)? })
     }
 }
 

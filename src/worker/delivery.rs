@@ -153,9 +153,10 @@ impl Delivery {
         match self.origin().take() {
             Some(Origin::Broker(ticket)) => ticket.done(),
             Some(Origin::Caller(answer, settled)) => drop(answer.send(settled)),
-            // There is room for as many as are out; who has gone does not listen.
             Some(Origin::Replay(results, known)) => {
-                drop(known.map(|known| results.try_send(known)))
+                // Nothing noted: nothing came of it. There is room for as many as are out.
+                let known = known.or(self.replays.map(Settlement::duplicate));
+                drop(known.map(|known| results.try_send(known)));
             }
             None => {}
         }

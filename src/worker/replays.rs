@@ -46,6 +46,10 @@ const LOOK: Millis = Millis(2_000);
 const LEASE: Millis = Millis(30_000);
 /// How often claims are prolonged.
 const RENEW: std::time::Duration = std::time::Duration::from_secs(10);
+/// A letter that was in hand so often, each time until its worker was no more, is not tried again:
+/// it may be why. What a broker redelivers has its delivery limit; this is the one of replays.
+const CLAIMS: u32 = 3;
+const INTERRUPTED: &str = "replay-interrupted";
 /// Campaigns that run at the same time; others wait until one of them is done.
 const CAMPAIGNS: usize = 20;
 /// How long closed letters are kept.
@@ -218,9 +222,13 @@ impl Replays {
             found.into_iter().map(|letter| (letter.id, letter)).collect();
         let mut outgoing = Vec::new();
         hand.out += ids.len();
-        for id in ids {
+        for Replay { letter: id, claims, .. } in replays {
             let open = found.remove(&id).filter(|letter| letter.closed.is_none());
             let known = match open {
+                Some(_) if claims > CLAIMS => {
+                    let error = format!("{CLAIMS} workers ended while they had it in hand");
+                    Some(settled(id, Outcome::Failed, INTERRUPTED, &error))
+                }
                 Some(letter) => self.one(hand, &letter, &mut outgoing).await,
                 None => Some(settled(id, Outcome::Gone, "", "")),
             };

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use makegood::broker::Channel;
 use makegood::operate::letters::{self, By, Change, LetterError, Rehearsed};
-use makegood::saga::{Phase, Status};
-use makegood::store::{Closed, DeadLetter, LetterFilter, Plan, Store};
+use makegood::saga::{Phase, Status, Time};
+use makegood::store::{Claim, Closed, DeadLetter, LetterFilter, Plan, Store};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -20,6 +20,10 @@ fn plan(filter: LetterFilter) -> Plan {
 
 /// Buries a message as if it had come when nobody could take it in.
 async fn buried(world: &World, number: u128, source: &str, raw: Raw) -> Uuid {
+    bury(&*world.store, number, source, raw).await
+}
+
+async fn bury(store: &dyn Store, number: u128, source: &str, raw: Raw) -> Uuid {
     let letter = DeadLetter {
         id: Uuid::from_u128(number),
         source: source.to_owned(),
@@ -29,8 +33,8 @@ async fn buried(world: &World, number: u128, source: &str, raw: Raw) -> Uuid {
         headers: serde_json::to_string(&raw.headers).expect("texts"),
         tenant: None,
         order_id: None,
-        first_seen: makegood::saga::Time(i64::try_from(number).expect("small")),
-        last_seen: makegood::saga::Time(0),
+        first_seen: Time(i64::try_from(number).expect("small")),
+        last_seen: Time(0),
         attempts: 1,
         kind: None,
         participant: None,
@@ -38,7 +42,7 @@ async fn buried(world: &World, number: u128, source: &str, raw: Raw) -> Uuid {
         closed: None,
     };
     let id = letter.id;
-    world.store.bury(&[letter]).await.expect("buried");
+    store.bury(&[letter]).await.expect("buried");
     id
 }
 
@@ -56,7 +60,7 @@ async fn rehearsed(world: &World, filter: &LetterFilter) -> Rehearsed {
 
 /// Replays and waits until the campaign is no longer running; what came of it.
 async fn replayed(world: &World, plan: Plan) -> letters::CampaignView {
-    let started = letters::start(&*world.store, plan, ANA).await.expect("started");
+    let started = letters::start(&*world.store, plan, None, ANA).await.expect("started");
     ended(world, started.campaign).await
 }
 
@@ -113,6 +117,9 @@ async fn what_a_rehearsal_foretells_is_what_happens() {
     // An order that comes before its cancel: each on what the one before would have made.
     buried(&world, 14, "orders", created("o-8")).await;
     buried(&world, 15, "orders", about(Channel::Orders, "order.cancel-requested.v1", "o-8")).await;
+    let given_up = about(Channel::Facts, "shipment.in-transit.v1", "o-10");
+    let given_up = given_up.header("x-first-death-queue", "makegood.facts");
+    buried(&world, 16, "dead", given_up).await;
 
     let all = LetterFilter::default();
     let sagas = world.store.counts().await.unwrap().sagas;
@@ -123,7 +130,7 @@ async fn what_a_rehearsal_foretells_is_what_happens() {
         ("duplicate", 1),
         ("failed", 3),
         ("irrelevant", 1),
-        ("parked", 1),
+        ("parked", 2),
         ("published", 1),
         ("started", 3),
     ];
@@ -132,7 +139,7 @@ async fn what_a_rehearsal_foretells_is_what_happens() {
     assert_eq!(world.store.counts().await.unwrap().sagas, sagas);
 
     let view = replayed(&world, Plan { stop_percent: 100, ..plan(all.clone()) }).await;
-    assert_eq!((view.state, view.settled), ("done", 15));
+    assert_eq!((view.state, view.settled), ("done", 16));
     assert_eq!(view.outcomes, texts(&foretold.outcomes));
     let (_, failures) = letters::campaign(&*world.store, view.campaign).await.unwrap();
     let failed: Vec<(Uuid, &str)> =
@@ -155,11 +162,13 @@ async fn what_a_rehearsal_foretells_is_what_happens() {
             .closed
             .is_some_and(|(how, _)| how == Closed::Replayed)
     );
-    assert_eq!(world.store.letters().count(&all).await.unwrap(), 4);
+    assert_eq!(world.store.letters().count(&all).await.unwrap(), 5);
     // What waits for its order is taken in with it.
     assert_eq!(letter(&world, waiting).await.reason, DeadLetter::UNKNOWN_ORDER);
     world.accepts(created("o-9")).await;
     assert_eq!(world.saga("o-9").await.saga.facts.len(), 1);
+    world.accepts(created("o-10")).await;
+    assert_eq!(world.saga("o-10").await.saga.facts.len(), 1, "also what the broker gave up");
     assert_eq!(world.store.letters().count(&all).await.unwrap(), 3);
     world.stop().await;
 }
@@ -191,7 +200,8 @@ async fn a_campaign_stops_when_too_much_fails_and_goes_on_when_told_to() {
     assert_eq!(view.why.as_deref(), Some("6 of the latest 6 failed again"));
     assert_eq!(view.outcomes, BTreeMap::from([("failed".to_owned(), 6)]));
     // Its letters are its own until it is over.
-    let held = letters::start(&*world.store, plan(LetterFilter::ids(&ids[20..21])), ANA).await;
+    let held =
+        letters::start(&*world.store, plan(LetterFilter::ids(&ids[20..21])), None, ANA).await;
     assert!(matches!(held, Err(LetterError::Replaying { .. })), "{held:?}");
     let resumed = letters::resume(&*world.store, view.campaign, false, ANA).await.unwrap();
     assert_eq!((resumed.state, resumed.why), ("running", None));
@@ -215,7 +225,7 @@ async fn a_paused_campaign_lets_nothing_go() {
         buried(&world, number, "orders", created(&format!("o-{number}"))).await;
     }
     let slow = Plan { rate: 10, ..plan(LetterFilter::default()) };
-    let started = letters::start(&*world.store, slow, ANA).await.unwrap();
+    let started = letters::start(&*world.store, slow, None, ANA).await.unwrap();
     until("the first letters are through", async || {
         let (view, _) = letters::campaign(&*world.store, started.campaign).await.unwrap();
         (view.settled >= 6).then_some(())
@@ -280,5 +290,32 @@ async fn a_corrected_copy_goes_through_and_both_are_kept() {
     assert_eq!(shown.history[0].outcome.as_deref(), Some("started"));
     let closed = edit(&good, false).await;
     assert!(matches!(closed, Err(LetterError::Closed { how: "corrected", .. })), "{closed:?}");
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_letter_that_ends_its_worker_is_not_tried_for_ever() {
+    let key = Uuid::from_u128(0xc1);
+    let both = plan(LetterFilter::default());
+    let before = async |store: &dyn Store| {
+        bury(store, 1, "orders", created("o-1")).await;
+        letters::start(store, both.clone(), Some(key), ANA).await.unwrap();
+        // Workers take it, and are no more: their claims run out at once.
+        let gone = |number: u128| Claim { by: Uuid::from_u128(number), until: Time(0) };
+        let campaign = store.letters().campaign(key).await.unwrap().unwrap();
+        store.letters().release(&campaign, 1, gone(1)).await.unwrap().expect("released");
+        for number in 2..=3 {
+            assert_eq!(store.letters().reclaim(Time(0), gone(number), 9).await.unwrap().len(), 1);
+        }
+    };
+    let world = World::after(before).await;
+    let view = ended(&world, key).await;
+    assert_eq!(view.outcomes, BTreeMap::from([("failed".to_owned(), 1)]));
+    let (_, failures) = letters::campaign(&*world.store, key).await.unwrap();
+    assert_eq!(failures[0].reason, "replay-interrupted");
+    assert_eq!(world.store.letters().count(&LetterFilter::default()).await.unwrap(), 1);
+    // The same key again is the same campaign.
+    let again = letters::start(&*world.store, both, Some(key), ANA).await.unwrap();
+    assert_eq!((again.campaign, again.letters), (key, 1));
     world.stop().await;
 }

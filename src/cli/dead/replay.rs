@@ -45,6 +45,9 @@ pub(in crate::cli) struct Replay {
     #[arg(long, default_value_t = 5, value_name = "RESULTS",
           value_parser = clap::value_parser!(u32).range(1..=100))]
     stop_from: u32,
+    /// The same key again is the same campaign: safe to repeat when the answer was lost.
+    #[arg(long, value_name = "UUID")]
+    key: Option<Uuid>,
     /// Start it, and do not wait for its end.
     #[arg(long)]
     no_wait: bool,
@@ -83,7 +86,7 @@ impl Replay {
             }
             return Ok(End::Good);
         }
-        let started = letters::start(&*store, plan, by).await?;
+        let started = letters::start(&*store, plan, self.key, by).await?;
         store.close().await;
         let waits = !self.no_wait && simulated.is_none();
         if self.deed.json && !waits {

@@ -26,16 +26,26 @@ pub struct Started {
     pub already_replaying: u64,
 }
 
-/// Makes a campaign of the open letters that match now. Workers do the rest.
+/// Makes a campaign of the open letters that match now. Workers do the rest. The same `key` again
+/// is the same campaign.
 ///
 /// # Errors
 /// When none matches.
-pub async fn start(store: &dyn Store, plan: Plan, by: By<'_>) -> Result<Started, LetterError> {
+pub async fn start(
+    store: &dyn Store,
+    plan: Plan,
+    key: Option<Uuid>,
+    by: By<'_>,
+) -> Result<Started, LetterError> {
+    let id = key.unwrap_or_else(Uuid::now_v7);
+    if let Some(made) = store.letters().campaign(id).await? {
+        return Ok(Started { campaign: id, letters: made.total, already_replaying: 0 });
+    }
     let matching = count(store, &plan.filter).await?;
     let now = store.now().await?;
     let filter = plan.filter.clone();
     let campaign = Campaign {
-        id: Uuid::now_v7(),
+        id,
         version: 1,
         state: CampaignState::Running,
         why: None,

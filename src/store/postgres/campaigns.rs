@@ -51,7 +51,7 @@ impl Letters for PostgresStore {
 
     async fn outstanding(&self, letters: &[Uuid]) -> Result<Vec<Replay>, StoreError> {
         let query = sqlx::query_as::<_, ReplayColumns>(
-            "SELECT letter_id, campaign FROM replay WHERE letter_id = ANY ($1)",
+            "SELECT letter_id, campaign, claims FROM replay WHERE letter_id = ANY ($1)",
         );
         rows::all(self.connections.rows("looking for replays", query.bind(letters)).await?)
     }
@@ -128,9 +128,9 @@ impl Letters for PostgresStore {
                  WHERE r.claimed_until <= $1 AND r.claimed_by IS NOT NULL AND c.state = 'running'
                  LIMIT $4 FOR UPDATE OF r SKIP LOCKED
              )
-             UPDATE replay r SET claimed_by = $2, claimed_until = $3 FROM free f
-             WHERE r.letter_id = f.letter_id
-             RETURNING r.letter_id, r.campaign",
+             UPDATE replay r SET claimed_by = $2, claimed_until = $3, claims = claims + 1
+             FROM free f WHERE r.letter_id = f.letter_id
+             RETURNING r.letter_id, r.campaign, r.claims",
         );
         let query = query.bind(now.0).bind(claim.by).bind(claim.until.0).bind(rows::limit(limit));
         rows::all(self.connections.rows("taking over replays", query).await?)
@@ -318,8 +318,8 @@ async fn release(
              SELECT r.letter_id FROM replay r JOIN won w ON r.campaign = w.id
              WHERE r.claimed_by IS NULL ORDER BY r.place LIMIT $3
          ), claimed AS (
-             UPDATE replay r SET claimed_by = $4, claimed_until = $5 FROM next n
-             WHERE r.letter_id = n.letter_id
+             UPDATE replay r SET claimed_by = $4, claimed_until = $5, claims = claims + 1
+             FROM next n WHERE r.letter_id = n.letter_id
              RETURNING r.letter_id, r.place
          ), paced AS (
              UPDATE campaign c
@@ -336,7 +336,8 @@ async fn release(
     .bind(claim.until.0)
     .bind(campaign.paced_at.0);
     let won = connections.rows(during, query).await?.pop();
-    let replay = |letter| Replay { letter, campaign: campaign.id };
+    // What was never claimed before is claimed for the first time.
+    let replay = |letter| Replay { letter, campaign: campaign.id, claims: 1 };
     Ok(won.map(|(letters,)| letters.into_iter().map(replay).collect()))
 }
 

@@ -60,7 +60,7 @@ impl Letters for SqliteStore {
         self.connection.read("looking for replays", |connection| {
             let replays: Vec<ReplayColumns> = fetch(
                 connection,
-                "SELECT letter_id, campaign FROM replay
+                "SELECT letter_id, campaign, claims FROM replay
                  WHERE letter_id IN (SELECT unhex(value) FROM json_each(?1))",
                 [hex(letters)],
             )?;
@@ -150,12 +150,13 @@ impl Letters for SqliteStore {
             )?;
             let replays: Vec<ReplayColumns> = fetch(
                 transaction,
-                "UPDATE replay SET claimed_by = ?2, claimed_until = ?3 WHERE letter_id IN (
+                "UPDATE replay SET claimed_by = ?2, claimed_until = ?3, claims = claims + 1
+                 WHERE letter_id IN (
                      SELECT letter_id FROM replay
                      WHERE claimed_until <= ?1 AND claimed_by IS NOT NULL
                        AND campaign IN (SELECT id FROM campaign WHERE state = 'running')
                      LIMIT ?4
-                 ) RETURNING letter_id, campaign",
+                 ) RETURNING letter_id, campaign, claims",
                 params![now.0, claim.by, claim.until.0, rows::limit(limit)],
             )?;
             Ok(rows::all(replays)?)
@@ -375,14 +376,15 @@ fn release(
     }
     let next: Vec<ReplayColumns> = fetch(
         transaction,
-        "SELECT letter_id, campaign FROM replay WHERE campaign = ?1 AND claimed_by IS NULL
-         ORDER BY place LIMIT ?2",
+        "SELECT letter_id, campaign, claims + 1 FROM replay
+         WHERE campaign = ?1 AND claimed_by IS NULL ORDER BY place LIMIT ?2",
         params![campaign.id, count],
     )?;
-    for (letter, _) in &next {
+    for (letter, ..) in &next {
         execute(
             transaction,
-            "UPDATE replay SET claimed_by = ?2, claimed_until = ?3 WHERE letter_id = ?1",
+            "UPDATE replay SET claimed_by = ?2, claimed_until = ?3, claims = claims + 1
+             WHERE letter_id = ?1",
             params![letter, claim.by, claim.until.0],
         )?;
     }
@@ -405,10 +407,10 @@ fn settle(
     let ended: Vec<ReplayColumns> = fetch(
         transaction,
         "DELETE FROM replay WHERE letter_id = ?1 AND claimed_by = ?2
-         RETURNING letter_id, campaign",
+         RETURNING letter_id, campaign, claims",
         params![letter, claimant],
     )?;
-    let Some((_, campaign)) = ended.first() else { return Ok(false) };
+    let Some((_, campaign, _)) = ended.first() else { return Ok(false) };
     execute(
         transaction,
         "INSERT INTO replayed (campaign, letter_id, outcome, reason, error, at)
