@@ -7,6 +7,8 @@ mod forgetful;
 mod inlet;
 #[path = "intake/many.rs"]
 mod many;
+#[path = "intake/replays.rs"]
+mod replays;
 #[path = "intake/trouble.rs"]
 mod trouble;
 #[path = "intake/world.rs"]

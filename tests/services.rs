@@ -25,6 +25,8 @@ mod orders;
 mod outage;
 #[path = "services_e2e/process.rs"]
 mod process;
+#[path = "services_e2e/replays.rs"]
+mod replays;
 #[path = "services_e2e/shortage.rs"]
 mod shortage;
 #[path = "services_e2e/stage.rs"]
@@ -82,6 +84,7 @@ fn main() -> ExitCode {
         outage: a_killed_broker_is_waited_for;
     };
     cases.extend(cases! {
+        replays: a_campaign_survives_its_workers_and_nothing_happens_twice;
         outage: a_killed_database_is_waited_for a_frozen_database_is_waited_for
             a_stopped_database_is_waited_for;
     });

@@ -2,6 +2,8 @@
 //! PostgreSQL where `MAKEGOOD_TEST_POSTGRES` holds the URL of a server on which schemas may be
 //! made. Without it those cases are listed as ignored.
 
+#[path = "store/campaigns.rs"]
+mod campaigns;
 #[path = "store/due.rs"]
 mod due;
 #[path = "store/letters.rs"]
@@ -70,7 +72,15 @@ fn both() -> Vec<Case> {
         letters: the_same_letter_again_counts_an_attempt
             the_same_letter_twice_in_a_batch_counts_both parked_letters_are_found_by_order
             letters_are_revived_only_by_the_winner the_newest_letters_come_first
-            a_change_without_transitions_only_takes_letters_away;
+            a_change_without_transitions_only_takes_letters_away
+            a_letter_learns_what_it_is_about_and_forgets_nothing;
+        campaigns: letters_that_failed_alike_are_one_group letters_are_filtered_and_paged
+            a_corrected_copy_takes_the_place_of_the_original
+            discarded_letters_are_closed_until_they_come_again a_letter_has_one_outstanding_replay
+            two_campaigns_started_at_once_share_no_letter replays_go_out_in_order_and_by_one_worker
+            what_comes_of_replays_is_written_down_once
+            a_campaign_changes_only_for_who_has_seen_it
+            letters_of_the_tables_before_are_still_there;
         shipments: a_shipment_is_found_by_its_tenant_and_courier_alone
             the_first_to_name_a_shipment_has_it every_scan_is_kept_once
             only_the_winner_has_shipments_and_scans;

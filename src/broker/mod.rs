@@ -11,6 +11,7 @@ pub mod envelope;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 pub mod memory;
+mod origin;
 pub mod topology;
 pub mod watermark;
 
@@ -23,6 +24,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 pub use envelope::{Event, Malformed};
+pub use origin::origin;
 
 /// The largest message that is taken in by default, in bytes.
 pub const DEFAULT_MAX_MESSAGE_BYTES: usize = 256 * 1024;

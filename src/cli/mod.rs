@@ -9,6 +9,7 @@ mod print;
 mod audit;
 mod bench;
 mod contract;
+mod dead;
 mod definitions;
 mod dev;
 mod open;
@@ -73,6 +74,9 @@ enum Command {
     Order(order::Order),
     /// What is an order doing, what does it wait for, and what would be undone?
     Explain(order::Explain),
+    /// Look at messages that could not be processed; replay, correct and discard them.
+    #[command(subcommand)]
+    Dead(dead::Dead),
     /// Compare the participants' ledgers with the sagas.
     Audit(audit::Audit),
     /// Print what others build against: AsyncAPI, OpenAPI, JSON Schemas.
@@ -130,6 +134,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<End> {
         Command::Order(command) => command.run(&config).await,
         Command::Explain(command) => command.run(&config).await,
         Command::Contract(command) => command.run(&config).await,
+        Command::Dead(command) => command.run(&config).await,
         Command::Saga(command) => command.run(&config).await,
     }
 }

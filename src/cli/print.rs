@@ -36,6 +36,18 @@ pub(super) fn result(told: Arguments<'_>) {
     }
 }
 
+/// Writes bytes to standard output as they are.
+pub(super) fn bytes(told: &[u8]) {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(told).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            remark(format_args!("error: the result cannot be written: {error}\n"));
+            std::process::exit(1);
+        }
+        _ => {}
+    }
+}
+
 /// Writes to standard error, where somebody still reads that.
 pub(super) fn remark(told: Arguments<'_>) {
     let _ = std::io::stderr().lock().write_fmt(told);

@@ -15,7 +15,7 @@ use crate::catalog::Catalog;
 use crate::clock::{Clock, SimulatedClock, rfc3339};
 use crate::fixture::{self, Away, ScriptedOrder, Scripts, Shop, Simulation, Unheard};
 use crate::saga::{Millis, Phase, Status, Time};
-use crate::store::{Store, Stored};
+use crate::store::{CampaignState, Store, Stored};
 use crate::telemetry::Telemetry;
 use crate::worker::{self, Worker, shutdown, topology};
 
@@ -75,7 +75,10 @@ impl Play<'_> {
         };
         let mut until = last_paid;
         while let Some(next) = clock.run_until(until, show).await {
-            if pending.count() == 0 && only_resends_are_left(&*store).await? {
+            if pending.count() == 0
+                && only_resends_are_left(&*store).await?
+                && !is_replaying(&*store).await?
+            {
                 break;
             }
             until = next + Millis::DAY;
@@ -165,6 +168,12 @@ async fn only_resends_are_left(store: &dyn Store) -> anyhow::Result<bool> {
         .await?;
     }
     Ok(only_resends)
+}
+
+/// Whether dead letters are still to be replayed.
+async fn is_replaying(store: &dyn Store) -> anyhow::Result<bool> {
+    let running = store.letters().campaigns(Some(CampaignState::Running), 1).await?;
+    Ok(!running.is_empty())
 }
 
 fn progress(orders: u64) -> ProgressBar {

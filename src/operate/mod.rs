@@ -6,6 +6,7 @@
 mod approval;
 mod ask;
 mod explain;
+pub mod letters;
 mod timeline;
 mod verbs;
 

@@ -4,8 +4,10 @@
 //! embedded development mode; `tests/store.rs` holds one conformance suite that *is* the
 //! definition of what a store must do, and each passes all of it. No decision is taken here.
 
+mod campaign;
 mod deed;
 mod encoding;
+mod letters;
 pub mod postgres;
 mod rows;
 mod shipment;
@@ -17,7 +19,11 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use crate::saga::{Effect, Input, Moment, Saga, SagaId, Status, Time};
+pub use campaign::{
+    Campaign, CampaignState, Claim, Outcome, Plan, Replay, ReplayedOf, ReplayedRow, Settlement,
+};
 pub use deed::{AuditRow, AuditedRow, RequestRow};
+pub use letters::{Closed, LetterDeed, LetterFilter, LetterGroup, Letters, MAX_LETTERS};
 pub use shipment::{ScanRow, ShipmentRow};
 
 /// Everything the worker, the operator and the auditor ask of a store.
@@ -86,14 +92,18 @@ pub trait Store: Send + Sync + 'static {
     /// since is left to them.
     async fn delete_outbox(&self, rows: &[(OutboxKey, Time)]) -> Result<(), StoreError>;
 
-    /// Keeps dead letters. One that is there already (same id) counts one more attempt.
+    /// Keeps dead letters. One that is there already (same id) counts one more attempt, and is
+    /// open again if it was closed.
     async fn bury(&self, letters: &[DeadLetter]) -> Result<(), StoreError>;
 
-    /// Dead letters with reason [`DeadLetter::UNKNOWN_ORDER`] of these (tenant, order id)s.
+    /// Open dead letters with reason [`DeadLetter::UNKNOWN_ORDER`] of these (tenant, order id)s.
     async fn parked(&self, orders: &[(String, String)]) -> Result<Vec<DeadLetter>, StoreError>;
 
-    /// Dead letters, newest first, at most `limit`.
+    /// Dead letters, also closed ones, newest first, at most `limit`.
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError>;
+
+    /// The dead letters as operators know them.
+    fn letters(&self) -> &dyn Letters;
 
     /// Every saga of an order: one per definition it started. `tenant` narrows the search.
     async fn find(&self, order_id: &str, tenant: Option<&str>) -> Result<Vec<Stored>, StoreError>;
@@ -282,6 +292,14 @@ pub struct DeadLetter {
     pub first_seen: Time,
     pub last_seen: Time,
     pub attempts: u32,
+    /// The event's type, where it could be read.
+    pub kind: Option<String>,
+    /// Whose answer it is, or whose command.
+    pub participant: Option<String>,
+    /// The letter of which this is a corrected copy.
+    pub corrects: Option<Uuid>,
+    /// How and when it was dealt with.
+    pub closed: Option<(Closed, Time)>,
 }
 
 impl DeadLetter {

@@ -7,6 +7,7 @@
 //! the tables, `error` what an error means. No decision is taken here.
 
 mod breakers;
+mod campaigns;
 mod commit;
 mod connection;
 mod deeds;
@@ -28,7 +29,7 @@ use sqlx::postgres::PgConnectOptions;
 use uuid::Uuid;
 
 use super::{
-    AuditedRow, Change, Counts, DeadLetter, DefinitionRow, Filter, JournalRow, OutboxKey,
+    AuditedRow, Change, Counts, DeadLetter, DefinitionRow, Filter, JournalRow, Letters, OutboxKey,
     OutboxRow, Published, RequestRow, ScanRow, ShipmentRow, Store, StoreError, Stored, Written,
 };
 use crate::saga::{SagaId, Time};
@@ -161,6 +162,10 @@ impl Store for PostgresStore {
 
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
         letters::newest(&self.connections, limit).await
+    }
+
+    fn letters(&self) -> &dyn Letters {
+        self
     }
 
     async fn find(&self, order_id: &str, tenant: Option<&str>) -> Result<Vec<Stored>, StoreError> {

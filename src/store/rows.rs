@@ -5,8 +5,9 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::{
-    AuditRow, AuditedRow, Counts, DeadLetter, DefinitionRow, JournalRow, OrderRow, OutboxKey,
-    OutboxRow, RequestRow, ScanRow, ShipmentRow, StoreError, Stored, encoding,
+    AuditRow, AuditedRow, Campaign, CampaignState, Closed, Counts, DeadLetter, DefinitionRow,
+    JournalRow, LetterDeed, LetterGroup, OrderRow, OutboxKey, OutboxRow, Replay, ReplayedRow,
+    RequestRow, ScanRow, ShipmentRow, StoreError, Stored, encoding,
 };
 use crate::saga::{SagaId, Time};
 
@@ -30,9 +31,61 @@ pub(super) type OutboxColumns = (Uuid, i32, i16, i64, String, Vec<u8>);
 /// name, version, content, published_at.
 pub(super) type DefinitionColumns = (String, i32, String, i64);
 
-/// id, source, reason, error, body, headers, tenant, order_id, first_seen, last_seen, attempts.
-pub(super) type DeadLetterColumns =
-    (Uuid, String, String, String, Vec<u8>, String, Option<String>, Option<String>, i64, i64, i32);
+/// id, source, reason, error, body, headers, tenant, order_id, first_seen, last_seen, attempts,
+/// kind, participant, corrects, closed, closed_at.
+pub(super) type DeadLetterColumns = (
+    Uuid,
+    String,
+    String,
+    String,
+    Vec<u8>,
+    String,
+    Option<String>,
+    Option<String>,
+    i64,
+    i64,
+    i32,
+    Option<String>,
+    Option<String>,
+    Option<Uuid>,
+    Option<String>,
+    Option<i64>,
+);
+
+/// fingerprint, source, reason, kind, participant, error, letters, replaying, first_seen,
+/// last_seen.
+pub(super) type GroupColumns =
+    (String, String, String, Option<String>, Option<String>, String, i64, i64, i64, i64);
+
+/// id, version, state, why, plan, actor, reason, total, released, settled, failed, base,
+/// paced_at, judged_from, started_at, changed_at.
+pub(super) type CampaignColumns = (
+    Uuid,
+    i32,
+    String,
+    Option<String>,
+    String,
+    String,
+    String,
+    i32,
+    i32,
+    i32,
+    i32,
+    i32,
+    i64,
+    i64,
+    i64,
+    i64,
+);
+
+/// letter_id, campaign, claims.
+pub(super) type ReplayColumns = (Uuid, Uuid, i32);
+
+/// campaign, letter_id, outcome, reason, error, at.
+pub(super) type ReplayedColumns = (Uuid, Uuid, String, String, String, i64);
+
+/// subject, id, at, actor, verb, reason.
+pub(super) type DeedColumns = (Uuid, Uuid, i64, String, String, String);
 
 /// tenant, courier, shipment_id, saga_id, order_id.
 pub(super) type ShipmentColumns = (String, String, String, Uuid, String);
@@ -157,7 +210,10 @@ impl FromColumns for DeadLetter {
 
     fn from_columns(columns: DeadLetterColumns) -> Result<DeadLetter, StoreError> {
         let (id, source, reason, error, body, headers, tenant, order_id, ..) = columns;
-        let (.., first_seen, last_seen, attempts) = columns;
+        let (.., first_seen, last_seen, attempts, kind, participant, corrects, closed, closed_at) =
+            columns;
+        let closed = closed.zip(closed_at);
+        let closed = closed.map(|(how, at)| Closed::parse(&how).map(|how| (how, Time(at))));
         Ok(DeadLetter {
             id,
             source,
@@ -170,7 +226,88 @@ impl FromColumns for DeadLetter {
             first_seen: Time(first_seen),
             last_seen: Time(last_seen),
             attempts: unsigned(attempts)?,
+            kind,
+            participant,
+            corrects,
+            closed: closed.transpose()?,
         })
+    }
+}
+
+impl FromColumns for LetterGroup {
+    type Columns = GroupColumns;
+
+    fn from_columns(columns: GroupColumns) -> Result<LetterGroup, StoreError> {
+        let (fingerprint, source, reason, kind, participant, ..) = columns;
+        let (.., error, letters, replaying, first_seen, last_seen) = columns;
+        Ok(LetterGroup {
+            fingerprint,
+            source,
+            reason,
+            kind,
+            participant,
+            error,
+            letters: counted(letters)?,
+            replaying: counted(replaying)?,
+            first_seen: Time(first_seen),
+            last_seen: Time(last_seen),
+        })
+    }
+}
+
+impl FromColumns for Campaign {
+    type Columns = CampaignColumns;
+
+    fn from_columns(columns: CampaignColumns) -> Result<Campaign, StoreError> {
+        let (id, version, state, why, plan, actor, reason, ..) = columns;
+        let (.., total, released, settled, failed, base, paced, judged, started, changed) = columns;
+        let unreadable = StoreError::Unreadable { what: "a campaign" };
+        let Some(state) = CampaignState::parse(&state) else { return Err(unreadable) };
+        let Ok(plan) = serde_json::from_str(&plan) else { return Err(unreadable) };
+        Ok(Campaign {
+            id,
+            version: unsigned(version)?,
+            state,
+            why,
+            plan,
+            actor,
+            reason,
+            total: unsigned(total)?,
+            released: unsigned(released)?,
+            settled: unsigned(settled)?,
+            failed: unsigned(failed)?,
+            base: unsigned(base)?,
+            paced_at: Time(paced),
+            judged_from: Time(judged),
+            started_at: Time(started),
+            changed_at: Time(changed),
+        })
+    }
+}
+
+impl FromColumns for Replay {
+    type Columns = ReplayColumns;
+
+    fn from_columns((letter, campaign, claims): ReplayColumns) -> Result<Replay, StoreError> {
+        Ok(Replay { letter, campaign, claims: unsigned(claims)? })
+    }
+}
+
+impl FromColumns for ReplayedRow {
+    type Columns = ReplayedColumns;
+
+    fn from_columns(columns: ReplayedColumns) -> Result<ReplayedRow, StoreError> {
+        let (campaign, letter, outcome, reason, error, at) = columns;
+        Ok(ReplayedRow { campaign, letter, outcome, reason, error, at: Time(at) })
+    }
+}
+
+impl FromColumns for LetterDeed {
+    type Columns = DeedColumns;
+
+    fn from_columns(columns: DeedColumns) -> Result<LetterDeed, StoreError> {
+        let (subject, id, at, actor, verb, reason) = columns;
+        Ok(LetterDeed { subject, id, at: Time(at), actor, verb, reason })
     }
 }
 
@@ -227,7 +364,7 @@ impl FromColumns for RequestRow {
 pub(super) fn counts(rows: Vec<CountColumns>) -> Result<Counts, StoreError> {
     let mut counts = Counts::default();
     for (what, status, count) in rows {
-        let count = u64::try_from(count).map_err(|_| UNREADABLE_NUMBER)?;
+        let count = counted(count)?;
         match (what.as_str(), status) {
             ("saga", Some(status)) => {
                 counts.sagas.push((encoding::status_from_number(status)?, count));
@@ -242,6 +379,12 @@ pub(super) fn counts(rows: Vec<CountColumns>) -> Result<Counts, StoreError> {
 }
 
 const UNREADABLE_NUMBER: StoreError = StoreError::Unreadable { what: "a negative number" };
+
+/// # Errors
+/// [`StoreError::Unreadable`].
+pub(super) fn counted(number: i64) -> Result<u64, StoreError> {
+    u64::try_from(number).map_err(|_| UNREADABLE_NUMBER)
+}
 
 fn unsigned(number: i32) -> Result<u32, StoreError> {
     u32::try_from(number).map_err(|_| UNREADABLE_NUMBER)
@@ -261,6 +404,11 @@ pub(super) fn signed(number: u32, during: &'static str) -> Result<i32, StoreErro
 /// [`StoreError::Rejected`]: it does not fit.
 pub(super) fn small(number: u16, during: &'static str) -> Result<i16, StoreError> {
     i16::try_from(number).map_err(|error| StoreError::Rejected { during, source: error.into() })
+}
+
+/// How a campaign goes about it, as text.
+pub(super) fn plan(campaign: &Campaign) -> String {
+    serde_json::to_string(&campaign.plan).expect("texts, numbers and ids always serialise")
 }
 
 /// A limit for SQL.

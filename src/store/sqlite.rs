@@ -5,6 +5,7 @@
 //! says, so that a simulated clock rules here too. No decision is taken here.
 
 mod breakers;
+mod campaigns;
 mod commit;
 mod connection;
 mod deeds;
@@ -25,8 +26,9 @@ use rusqlite::OpenFlags;
 use uuid::Uuid;
 
 use super::{
-    AuditedRow, BoxError, Change, Counts, DeadLetter, DefinitionRow, Filter, JournalRow, OutboxKey,
-    OutboxRow, Published, RequestRow, ScanRow, ShipmentRow, Store, StoreError, Stored, Written,
+    AuditedRow, BoxError, Change, Counts, DeadLetter, DefinitionRow, Filter, JournalRow, Letters,
+    OutboxKey, OutboxRow, Published, RequestRow, ScanRow, ShipmentRow, Store, StoreError, Stored,
+    Written,
 };
 use crate::clock::Clock;
 use crate::saga::{SagaId, Time};
@@ -39,9 +41,10 @@ const OPENING: &str = "opening the database file";
 
 /// Each brings the tables from the version before it to its own, counted from 1, and sets
 /// `user_version`. Released ones never change.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../../migrations/sqlite/0001_tables.sql"),
     include_str!("../../migrations/sqlite/0002_operators.sql"),
+    include_str!("../../migrations/sqlite/0003_dead_letters.sql"),
 ];
 
 /// What a commit survives.
@@ -217,6 +220,10 @@ impl Store for SqliteStore {
     async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, StoreError> {
         self.connection
             .read("reading dead letters", |connection| letters::newest(connection, limit))
+    }
+
+    fn letters(&self) -> &dyn Letters {
+        self
     }
 
     async fn find(&self, order_id: &str, tenant: Option<&str>) -> Result<Vec<Stored>, StoreError> {

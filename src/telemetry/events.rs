@@ -188,6 +188,20 @@ impl Telemetry {
         tracing::warn!(reason, source, error, "a message became a dead letter");
     }
 
+    /// A dead letter was replayed, and this came of it.
+    pub fn replayed(&self, outcome: &str) {
+        self.metrics.replays.with_label_values(&[outcome]).inc();
+    }
+
+    /// A campaign that replays dead letters is done, or stopped because too much failed.
+    #[allow(clippy::unused_self)] // an event like the others, only logged
+    pub fn campaign_ended(&self, campaign: uuid::Uuid, state: &str, why: Option<&str>) {
+        match why {
+            Some(why) => tracing::warn!(%campaign, state, why, "a replay campaign stopped"),
+            None => tracing::info!(%campaign, state, "a replay campaign ended"),
+        }
+    }
+
     /// One stored transition: what it means for the saga, counted and, where it matters, logged.
     pub fn transition(&self, seen: &Seen<'_>) {
         self.metrics.transitions.with_label_values(&[seen.input]).inc();

@@ -108,6 +108,9 @@ metrics! {
     dead_letters: IntCounterVec = counters(
         "makegood_dead_letters_total", "Messages that could not be processed.", &["reason"]
     );
+    replays: IntCounterVec = counters(
+        "makegood_replays_total", "Dead letters replayed, by what came of it.", &["outcome"]
+    );
     received: IntCounterVec = counters(
         "makegood_messages_received_total", "Messages taken from the broker.", &["channel"]
     );

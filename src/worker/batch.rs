@@ -18,7 +18,7 @@ use super::shipments::{Booked, is_current};
 use super::timers;
 use crate::catalog::{Catalog, LoadedDefinition};
 use crate::saga::{self, Ignored, Input, Refusal, Saga, SagaId, Status, Time, Transition, Verdict};
-use crate::store::{Change, DeadLetter, JournalRow, OrderRow, ScanRow, Stored};
+use crate::store::{Change, DeadLetter, JournalRow, OrderRow, Outcome, ScanRow, Stored};
 
 /// Why a message is refused that a newer version may understand. Both are stored as reasons of
 /// dead letters.
@@ -90,9 +90,28 @@ impl Group {
         letters.iter().filter(is_ours).cloned().collect()
     }
 
+    /// Whether this item, refused for that reason, waits for its order: a fact or a cancel
+    /// request without a saga.
+    pub fn waits_for_order(&self, index: usize, reason: &str) -> bool {
+        let item = &self.items[index];
+        let names_order = |delivery: &Arc<Delivery>| delivery.order_id.is_some();
+        reason == Refusal::UnknownSaga.as_str()
+            && !item.what.is_reply()
+            && item.delivery.as_ref().is_some_and(names_order)
+    }
+
     /// The items that are still to be decided.
     fn open(&self) -> impl Iterator<Item = (usize, &Item)> {
         self.items.iter().enumerate().filter(|_| !self.settled)
+    }
+
+    /// Notes what came of the letters among its items.
+    pub fn tell_replays(&self, replayed: &[(usize, Outcome)]) {
+        for (index, outcome) in replayed {
+            if let Some(delivery) = &self.items[*index].delivery {
+                delivery.note(*outcome, "", "");
+            }
+        }
     }
 
     /// Every open item, refused for the same reason.
@@ -140,6 +159,8 @@ pub(super) struct Decided {
     /// Items that cannot belong to this saga, with the reason and why.
     pub refused: Vec<(usize, &'static str, String)>,
     pub ignored: Vec<Ignored>,
+    /// What came of items that are replayed letters and were not refused.
+    pub replayed: Vec<(usize, Outcome)>,
     /// Shipments that were booked.
     pub booked: Booked,
     /// Scans to keep with the saga.
@@ -323,13 +344,32 @@ impl Run<'_> {
             }
         }
         let cause = item.delivery.as_ref().and_then(|delivery| delivery.cause.as_deref());
-        match self.apply(item.what.input(), cause) {
-            Verdict::Applied => {}
-            Verdict::Ignored(why) => self.decided.ignored.push(why),
+        let before = self.saga.status;
+        let outcome = match self.apply(item.what.input(), cause) {
+            Verdict::Applied => self.outcome(item, before),
+            Verdict::Ignored(why) => {
+                self.decided.ignored.push(why);
+                Outcome::Duplicate
+            }
             Verdict::Refused(why) => {
                 let error = format!("saga {} cannot take it", self.saga.id);
-                self.decided.refused.push((index, why.as_str(), error));
+                return self.decided.refused.push((index, why.as_str(), error));
             }
+        };
+        if item.delivery.as_ref().is_some_and(|delivery| delivery.is_replay()) {
+            self.decided.replayed.push((index, outcome));
+        }
+    }
+
+    /// What came of an input that was applied.
+    fn outcome(&self, item: &Item, before: Status) -> Outcome {
+        let undoes = |status| matches!(status, Status::Compensating | Status::Compensated);
+        if matches!(item.what, What::Start { .. }) {
+            return Outcome::Started;
+        }
+        match undoes(self.saga.status) && !undoes(before) {
+            true => Outcome::Compensating,
+            false => Outcome::Advanced,
         }
     }
 

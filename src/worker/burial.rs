@@ -131,6 +131,10 @@ mod tests {
             first_seen: Time(0),
             last_seen: Time(0),
             attempts: 1,
+            kind: None,
+            participant: None,
+            corrects: None,
+            closed: None,
         };
         let letters =
             |sizes: &[usize]| sizes.iter().map(|bytes| letter(*bytes)).collect::<Vec<_>>();

@@ -4,14 +4,14 @@ use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 use super::entrance::Settled;
 use crate::broker::{Channel, Event, Incoming, Ticket};
 use crate::order;
 use crate::saga::{EventId, Time};
-use crate::store::DeadLetter;
+use crate::store::{DeadLetter, Outcome, Settlement};
 
 /// Shared by the inputs that one message turned into (an order may start several sagas, a
 /// fact may concern several). The message is acknowledged when the last one is dealt with.
@@ -24,6 +24,10 @@ pub(super) struct Delivery {
     pub cause: Option<String>,
     pub tenant: Option<String>,
     pub order_id: Option<String>,
+    kind: Option<String>,
+    participant: Option<String>,
+    /// The letter that is replayed, if it is that.
+    replays: Option<Uuid>,
     /// It was delivered before, to this worker or another one.
     is_redelivered: bool,
     /// How often it was delivered before, where the broker counts that.
@@ -46,6 +50,8 @@ enum Origin {
     Broker(Ticket),
     /// A caller that waits for what became of it, with what is known of that so far.
     Caller(oneshot::Sender<Vec<Settled>>, Vec<Settled>),
+    /// Who replays letters, with what is known of this one so far.
+    Replay(mpsc::Sender<Settlement>, Option<Settlement>),
 }
 
 impl Delivery {
@@ -72,6 +78,22 @@ impl Delivery {
         Arc::new(Delivery::from(Origin::Caller(answer, Vec::new()), inputs, named))
     }
 
+    /// Takes over the message of a dead letter that turned into `inputs` inputs, at least one.
+    pub fn of_replay(
+        letter: &DeadLetter,
+        results: mpsc::Sender<Settlement>,
+        inputs: usize,
+        named: Named,
+    ) -> Arc<Delivery> {
+        Arc::new(Delivery {
+            source: letter.source.clone(),
+            body: bytes::Bytes::copy_from_slice(&letter.body),
+            headers: letter.headers.clone(),
+            replays: Some(letter.id),
+            ..Delivery::from(Origin::Replay(results, None), inputs, named)
+        })
+    }
+
     fn from(origin: Origin, inputs: usize, named: Named) -> Delivery {
         Delivery {
             source: "http".to_owned(),
@@ -80,6 +102,9 @@ impl Delivery {
             cause: named.id,
             tenant: named.tenant.filter(|tenant| is_storable(tenant)),
             order_id: named.order_id.filter(|order_id| is_storable(order_id)),
+            kind: named.kind.filter(|kind| is_storable(kind)),
+            participant: named.participant.filter(|name| is_storable(name)),
+            replays: None,
             is_redelivered: false,
             returns: 0,
             is_call: matches!(origin, Origin::Caller(..)),
@@ -94,6 +119,21 @@ impl Delivery {
     /// Whether somebody waits for what becomes of it, and is told instead of a dead letter.
     pub fn is_call(&self) -> bool {
         self.is_call
+    }
+
+    /// Whether it is a dead letter that is replayed.
+    pub fn is_replay(&self) -> bool {
+        self.replays.is_some()
+    }
+
+    /// Notes what became of a replayed letter in one saga. Of several, what matters most counts.
+    pub fn note(&self, outcome: Outcome, reason: &str, error: &str) {
+        if let (Some(letter), Some(Origin::Replay(_, known))) = (self.replays, &mut *self.origin())
+            && known.as_ref().is_none_or(|known| known.outcome < outcome)
+        {
+            let (reason, error) = (reason.to_owned(), error.to_owned());
+            *known = Some(Settlement { letter, outcome, reason, error });
+        }
     }
 
     /// Notes what became of it in one saga, for its caller. The first word on a saga counts.
@@ -113,6 +153,11 @@ impl Delivery {
         match self.origin().take() {
             Some(Origin::Broker(ticket)) => ticket.done(),
             Some(Origin::Caller(answer, settled)) => drop(answer.send(settled)),
+            Some(Origin::Replay(results, known)) => {
+                // Nothing noted: nothing came of it. There is room for as many as are out.
+                let known = known.or(self.replays.map(Settlement::duplicate));
+                drop(known.map(|known| results.try_send(known)));
+            }
             None => {}
         }
     }
@@ -130,6 +175,7 @@ impl Delivery {
     /// The letter in which this message waits for its order.
     pub fn park(&self, error: &str, now: Time) -> DeadLetter {
         self.parked.store(true, Ordering::Release);
+        self.note(Outcome::Parked, DeadLetter::UNKNOWN_ORDER, error);
         self.letter(DeadLetter::UNKNOWN_ORDER, error, now)
     }
 
@@ -154,11 +200,14 @@ impl Delivery {
     }
 
     fn letter_id(&self) -> Uuid {
-        letter_id(&self.source, &self.body, &self.headers)
+        self.replays.unwrap_or_else(|| letter_id(&self.source, &self.body, &self.headers))
     }
 
-    /// The dead letter that this message becomes.
+    /// The dead letter that this message becomes, or becomes again.
     pub fn letter(&self, reason: &str, error: &str, now: Time) -> DeadLetter {
+        if reason != DeadLetter::UNKNOWN_ORDER {
+            self.note(Outcome::Failed, reason, error);
+        }
         DeadLetter {
             id: self.letter_id(),
             source: self.source.clone(),
@@ -172,6 +221,10 @@ impl Delivery {
             first_seen: now,
             last_seen: now,
             attempts: 1,
+            kind: self.kind.clone(),
+            participant: self.participant.clone(),
+            corrects: None,
+            closed: None,
         }
     }
 
@@ -205,6 +258,8 @@ pub(super) struct Named {
     pub id: Option<String>,
     pub tenant: Option<String>,
     pub order_id: Option<String>,
+    pub kind: Option<String>,
+    pub participant: Option<String>,
 }
 
 impl Named {
@@ -214,6 +269,8 @@ impl Named {
             id: Some(event.id.clone()),
             tenant: event.tenantid.clone(),
             order_id: event.subject.clone(),
+            kind: Some(event.kind.clone()),
+            participant: None,
         }
     }
 }

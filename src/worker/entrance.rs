@@ -204,7 +204,8 @@ impl Usher {
                 (shipment.tenant, shipment.order_id, Some(scan.id))
             }
         };
-        let named = Named { id, tenant: Some(tenant), order_id: Some(order_id) };
+        let (tenant, order_id) = (Some(tenant), Some(order_id));
+        let named = Named { id, tenant, order_id, ..Named::default() };
         let delivery = Delivery::of_call(answer, inputs.len(), named);
         let item = |(saga, what)| Item {
             saga,

@@ -1,5 +1,6 @@
 //! From messages to inputs: what a message means, or why it means nothing.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -7,6 +8,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::delivery::{Delivery, Named};
+use super::letters::destination;
 use crate::broker::{Channel, Event, Incoming, envelope};
 use crate::catalog::{Catalog, LoadedDefinition};
 use crate::clock::Busy;
@@ -67,6 +69,16 @@ pub(super) enum Read {
     Unheard { incoming: Incoming, name: String },
 }
 
+/// What a message means to sagas.
+pub(super) enum Meaning {
+    /// At least one.
+    Inputs(Inputs),
+    /// An event of this name, for which none of these definitions is there.
+    Unheard(String),
+    /// Nothing: the reason code of its dead letter, and why, for a human.
+    Unusable { reason: &'static str, error: String },
+}
+
 /// A message that means nothing: the reason code of its dead letter, and why, for a human.
 struct Unusable {
     reason: &'static str,
@@ -86,60 +98,88 @@ fn unusable(reason: &'static str, error: impl Into<String>) -> Unusable {
 
 /// Understands one message. Pure but for making the shared [`Delivery`].
 pub(super) fn read(incoming: Incoming, catalog: &Catalog, max_bytes: usize, now: Time) -> Read {
-    if incoming.channel == Channel::Dead {
-        let error = "the broker gave up delivering it".to_owned();
-        let reason = match incoming.headers.get("x-first-death-reason").map(String::as_str) {
-            Some("delivery_limit") => "delivery-limit",
-            _ => "dead-lettered-by-broker",
-        };
-        let named = match envelope::decode(&incoming.body, &incoming.headers, max_bytes) {
-            Ok(event) => Named::by(&event),
-            Err(_) => Named::default(),
-        };
-        let delivery = Delivery::new(incoming, 1, named);
-        return Read::Dead { delivery, reason, error };
-    }
-    let event = match envelope::decode(&incoming.body, &incoming.headers, max_bytes) {
-        Ok(event) => event,
-        Err(malformed) => {
-            let delivery = Delivery::new(incoming, 1, Named::default());
-            return Read::Dead { delivery, reason: malformed.reason, error: malformed.detail };
-        }
-    };
-    let mut named = Named::by(&event);
-    let understood = match incoming.channel {
-        Channel::Orders => order_event(&event, catalog, now, &mut named),
-        Channel::Facts => fact(&event, catalog, &mut named),
-        _ => reply(&event, &incoming).map(|item| vec![item]),
-    };
-    match understood {
-        Ok(inputs) if inputs.is_empty() => {
-            let name = event.name().to_owned();
-            Read::Unheard { incoming, name }
-        }
-        Ok(inputs) => {
+    let Incoming { channel, body, headers, .. } = &incoming;
+    let (named, meaning) = understand((channel, body, headers), catalog, max_bytes, now);
+    match meaning {
+        Meaning::Unheard(name) => Read::Unheard { incoming, name },
+        Meaning::Inputs(inputs) => {
             let delivery = Delivery::new(incoming, inputs.len(), named);
-            let item = |(saga, what)| Item {
-                saga,
-                what,
-                delivery: Some(delivery.clone()),
-                _busy: Busy::default(), // the message itself keeps time until it is acknowledged
-            };
-            Read::Items(inputs.into_iter().map(item).collect())
+            // The message itself keeps time until it is acknowledged.
+            Read::Items(items(inputs, &delivery, Busy::default))
         }
-        Err(Unusable { reason, error }) => {
+        Meaning::Unusable { reason, error } => {
             Read::Dead { delivery: Delivery::new(incoming, 1, named), reason, error }
         }
     }
 }
 
+/// The inputs of one message, on their way.
+pub(super) fn items(
+    inputs: Inputs,
+    delivery: &Arc<Delivery>,
+    busy: impl Fn() -> Busy,
+) -> Vec<Item> {
+    let item = |(saga, what)| Item { saga, what, delivery: Some(delivery.clone()), _busy: busy() };
+    inputs.into_iter().map(item).collect()
+}
+
+/// A message as it came: its channel, body and headers.
+pub(super) type Message<'a> = (&'a Channel, &'a bytes::Bytes, &'a BTreeMap<String, String>);
+
+/// What a message says about itself, and what it means. Pure.
+pub(super) fn understand(
+    (channel, body, headers): Message<'_>,
+    catalog: &Catalog,
+    max_bytes: usize,
+    now: Time,
+) -> (Named, Meaning) {
+    let decoded = envelope::decode(body, headers, max_bytes);
+    if *channel == Channel::Dead {
+        let error = "the broker gave up delivering it".to_owned();
+        let reason = match headers.get("x-first-death-reason").map(String::as_str) {
+            Some("delivery_limit") => "delivery-limit",
+            _ => "dead-lettered-by-broker",
+        };
+        let mut named = decoded.as_ref().map(Named::by).unwrap_or_default();
+        named.participant = match destination(&channel.to_string(), headers) {
+            Some(Channel::Commands(participant)) => Some(participant),
+            Some(Channel::Replies) => decoded.ok().and_then(|event| participant(&event.source)),
+            _ => None,
+        };
+        return (named, Meaning::Unusable { reason, error });
+    }
+    let event = match decoded {
+        Ok(event) => event,
+        Err(malformed) => {
+            let (reason, error) = (malformed.reason, malformed.detail);
+            return (Named::default(), Meaning::Unusable { reason, error });
+        }
+    };
+    let mut named = Named::by(&event);
+    let understood = match channel {
+        Channel::Orders => order_event(&event, catalog, now, &mut named),
+        Channel::Facts => fact(&event, catalog, &mut named),
+        _ => {
+            named.participant = participant(&event.source);
+            reply(&event, headers).map(|item| vec![item])
+        }
+    };
+    let meaning = match understood {
+        Ok(inputs) if inputs.is_empty() => Meaning::Unheard(event.name().to_owned()),
+        Ok(inputs) => Meaning::Inputs(inputs),
+        Err(Unusable { reason, error }) => Meaning::Unusable { reason, error },
+    };
+    (named, meaning)
+}
+
 /// The input that a parked message stands for, to one saga. `None` when it means nothing.
 pub(super) fn reread(source: &str, body: &[u8], headers: &str) -> Option<(String, Input)> {
     let headers = serde_json::from_str(headers).ok()?;
+    let channel = destination(source, &headers)?;
     let body = bytes::Bytes::copy_from_slice(body);
     let event = envelope::decode(&body, &headers, usize::MAX).ok()?;
     let name = event.name().to_owned();
-    let input = match source.parse().ok()? {
+    let input = match channel {
         Channel::Orders => Input::Cancel,
         Channel::Facts => Input::Fact(seen(&event)),
         _ => return None,
@@ -306,14 +346,14 @@ struct ReplyData {
     data: Option<Box<RawValue>>,
 }
 
-fn reply(event: &Event, incoming: &Incoming) -> Result<(SagaId, What), Unusable> {
+fn reply(event: &Event, headers: &BTreeMap<String, String>) -> Result<(SagaId, What), Unusable> {
     let data = event.data.as_ref().map_or("", |data| data.get());
     let reply: ReplyData = parsed_unquoted(data)
         .map_err(|error| unusable("wrong-schema", format!("in the reply's data: {error}")))?;
     let named = [
         event.sagaid.as_deref(),
         event.correlationid.as_deref(),
-        incoming.headers.get("correlation-id").map(String::as_str),
+        headers.get("correlation-id").map(String::as_str),
     ];
     let saga = named.into_iter().flatten().find_map(|id| id.parse().ok()).or(reply.saga_id);
     let Some(saga) = saga else {
@@ -328,6 +368,7 @@ fn reply(event: &Event, incoming: &Incoming) -> Result<(SagaId, What), Unusable>
     }
     let command = CommandId(reply.command_id);
     let from = participant(&event.source);
+    let from = from.map(Into::into);
     let input = match (reply.outcome, reply.state) {
         (Some(outcome), None) => {
             let outcome = parse_outcome(&outcome, reply.code)?;
@@ -345,8 +386,8 @@ fn reply(event: &Event, incoming: &Incoming) -> Result<(SagaId, What), Unusable>
 /// The participant that a source such as `/participants/wms` names: its last segment. The name
 /// has to be the one under which the definition sends it commands, or its answers are dead
 /// letters (`wrong-participant`): what one participant did is never believed of another.
-fn participant(source: &str) -> Option<Box<str>> {
-    source.rsplit('/').next().filter(|name| !name.is_empty()).map(Into::into)
+fn participant(source: &str) -> Option<String> {
+    source.rsplit('/').next().filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
 fn parse_outcome(outcome: &str, code: Option<String>) -> Result<Outcome, Unusable> {

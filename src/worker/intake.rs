@@ -14,7 +14,7 @@ use super::definitions::Definitions;
 use super::inputs::{Read, read, unheard};
 use super::lanes::Lanes;
 use super::subscription::subscribe;
-use super::{DATABASE, Options, Shutdown};
+use super::{DATABASE, Options, Shutdown, letters};
 use crate::broker::{Broker, BrokerError, Channel, Consumer, Incoming};
 use crate::clock::{Backoff, Clock, wait};
 use crate::telemetry::Telemetry;
@@ -155,7 +155,7 @@ impl Intake {
     async fn unheard(&self, incoming: Incoming, name: &str) {
         let is_order = incoming.channel == Channel::Orders;
         let delivery = unheard(incoming);
-        let error = format!("no definition starts on, is cancelled by or waits for '{name}'");
+        let error = letters::unheard(name);
         if !self.definitions.is_complete() {
             let burial = Burial { delivery, reason: "unknown-definition", error };
             self.telemetry.set_aside(self.part, burial.reason, &burial.error);

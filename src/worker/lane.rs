@@ -22,7 +22,7 @@ use super::timers::TimerHandle;
 use super::turns::{Turns, is_alone};
 use super::{Options, Shutdown, entrance};
 use crate::clock::{Backoff, Clock};
-use crate::saga::{Ignored, Refusal, SagaId, Time};
+use crate::saga::{Ignored, SagaId, Time};
 use crate::store::StoreError::{Blocked, Rejected};
 use crate::store::{Change, DeadLetter, Store, StoreError, Stored, Written};
 use crate::telemetry::{Seen, Telemetry};
@@ -267,6 +267,7 @@ impl Lane {
             }
             let change = outcome.as_ref().map(|(_, change)| change);
             entrance::tell(&group, &decided, stored.get(&group.saga), change, &catalog);
+            group.tell_replays(&decided.replayed);
             decided.ignored.iter().for_each(|why: &Ignored| self.telemetry.ignored(why.as_str()));
             reschedules.extend(decided.reschedule);
             let letter = |refused| self.letter(&group, refused, now);
@@ -296,7 +297,10 @@ impl Lane {
     /// published soon, and another worker may be new enough for a saga that this one cannot
     /// read. It gets the messages when this one is replaced. A clock comes again by itself.
     fn sets_aside(&self, group: &mut Group, reason: &str, error: &str) -> bool {
-        let Some(delivery) = group.deliveries().next() else { return false };
+        // A letter that is replayed is kept anyway, and tells at once.
+        let Some(delivery) = group.deliveries().find(|delivery| !delivery.is_replay()) else {
+            return false;
+        };
         if group.aside_since.is_none() {
             self.telemetry.set_aside(delivery.source(), reason, error);
         }
@@ -398,8 +402,7 @@ impl Lane {
         if delivery.is_call() {
             return None; // its caller is told
         }
-        let is_unknown = *reason == Refusal::UnknownSaga.as_str();
-        let letter = if is_unknown && delivery.order_id.is_some() && !item.what.is_reply() {
+        let letter = if group.waits_for_order(*index, reason) {
             if !delivery.is_homeless() {
                 return None;
             }

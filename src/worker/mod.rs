@@ -7,7 +7,7 @@
 //! ```text
 //! intake (a loop per channel) ──► lanes (by saga) ──► relay ──► outbox rows deleted
 //!   entrance (calls) ───────────────▲                  ▲
-//!   timers ─────────────────────────┘                  │
+//!   timers, replays ────────────────┘                  │
 //!   unusable messages ──► burial    sweeper ───────────┘
 //! ```
 
@@ -23,8 +23,11 @@ mod inputs;
 mod intake;
 mod lane;
 mod lanes;
+mod letters;
 pub mod message;
+mod rehearsal;
 mod relay;
+mod replays;
 mod shipments;
 mod shutdown;
 mod subscription;
@@ -56,8 +59,11 @@ pub use entrance::{
 use intake::Intake;
 use lane::Lane;
 use lanes::Lanes;
+pub use letters::{Described, describe};
+pub use rehearsal::{Foretold, Needs, Rehearsal};
 pub use relay::UNCLAIMED;
 use relay::{Relay, tidy_up};
+use replays::Replays;
 pub use shutdown::{Shutdown, Stopper, shutdown};
 use sweeper::Sweeper;
 pub use timers::bucket;
@@ -289,7 +295,7 @@ impl Parts {
             self.shutdown.clone(),
             confirmed,
         ));
-        let mut consumers = self.start_intake(&lanes, &mut flow);
+        let mut consumers = self.start_intake(&lanes, &mut flow, &held);
         if let Some(reception) = reception {
             flow.spawn(self.usher(reception, lanes.clone()).run());
         }
@@ -377,9 +383,22 @@ impl Parts {
         &self,
         lanes: &Lanes,
         flow: &mut JoinSet<()>,
+        held: &Busy,
     ) -> JoinSet<Option<Box<dyn Consumer>>> {
         let (burial, graves) = burial::channel();
         flow.spawn(self.graveyard().run(graves));
+        let replays = Replays {
+            store: self.store.clone(),
+            broker: self.broker.clone(),
+            clock: self.clock.clone(),
+            telemetry: self.telemetry.clone(),
+            definitions: self.definitions.clone(),
+            lanes: lanes.clone(),
+            burial: burial.clone(),
+            options: self.options.clone(),
+            shutdown: self.shutdown.clone(),
+        };
+        flow.spawn(replays.run(held.clone()));
         let mut consumers = JoinSet::new();
         for (channel, part) in CHANNELS {
             let intake = Intake {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::Shutdown;
 use super::message::Posting;
 use super::relay::{CLAIM_LEASE, Posted, RelayHandle};
-use crate::broker::{Event, Outgoing};
+use crate::broker::{Channel, Event, Outgoing};
 use crate::clock::{Backoff, Busy, Clock};
 use crate::saga::{Millis, Time};
 use crate::store::{DeadLetter, OutboxKey, OutboxRow, Store, StoreError};
@@ -20,7 +20,7 @@ const SWEEP_EVERY: Millis = Millis(5_000);
 /// How many rows the sweeper claims at once.
 const SWEEP_LIMIT: usize = 500;
 /// Where the dead letter of an unreadable row comes from.
-const SOURCE: &str = "outbox";
+pub(super) const SOURCE: &str = "outbox";
 
 /// Claims rows that were left over and hands them to the relay, until shutdown.
 pub(super) struct Sweeper {
@@ -103,6 +103,10 @@ impl Sweeper {
     /// again and again, nobody would ever hear of it.
     async fn bury(&self, row: OutboxRow, error: String, now: Time) -> Result<(), StoreError> {
         let OutboxRow { key: OutboxKey { saga, version, number }, channel, .. } = &row;
+        let participant = match channel.parse() {
+            Ok(Channel::Commands(participant)) => Some(participant),
+            _ => None,
+        };
         let letter = DeadLetter {
             id: Uuid::new_v5(&saga.0, format!("{SOURCE}/{version}/{number}").as_bytes()),
             source: SOURCE.to_owned(),
@@ -112,6 +116,10 @@ impl Sweeper {
             body: row.message,
             tenant: None,
             order_id: None,
+            kind: None,
+            participant,
+            corrects: None,
+            closed: None,
             first_seen: now,
             last_seen: now,
             attempts: 1,

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use makegood::saga::{SagaId, Status, Time};
 use makegood::store::{
-    AuditedRow, Change, Counts, DeadLetter, DefinitionRow, Filter, JournalRow, OutboxKey,
+    AuditedRow, Change, Counts, DeadLetter, DefinitionRow, Filter, JournalRow, Letters, OutboxKey,
     OutboxRow, Published, RequestRow, ScanRow, ShipmentRow, Store, StoreError, Stored, Written,
 };
 use uuid::Uuid;
@@ -51,6 +51,10 @@ impl Store for ReadOnly {
 
     async fn dead_letters(&self, _: usize) -> Result<Vec<DeadLetter>, StoreError> {
         Ok(self.letters.clone())
+    }
+
+    fn letters(&self) -> &dyn Letters {
+        never()
     }
 
     async fn migrate(&self) -> Result<(), StoreError> {

@@ -302,6 +302,10 @@ pub fn letter(event: Uuid, tenant: &str, order_id: &str, reason: &str) -> DeadLe
         first_seen: Time(0),
         last_seen: Time(0),
         attempts: 1,
+        kind: None,
+        participant: None,
+        corrects: None,
+        closed: None,
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use makegood::saga::{SagaId, Time};
 use makegood::store::{
-    AuditedRow, Change, Counts, DeadLetter, DefinitionRow, Filter, JournalRow, OutboxKey,
+    AuditedRow, Change, Counts, DeadLetter, DefinitionRow, Filter, JournalRow, Letters, OutboxKey,
     OutboxRow, Published, RequestRow, ScanRow, ShipmentRow, Store, StoreError, Stored, Written,
 };
 use uuid::Uuid;
@@ -88,6 +88,10 @@ impl Store for Forgetful {
             return Err(StoreError::Unavailable { during: "committing", source });
         }
         Ok(written)
+    }
+
+    fn letters(&self) -> &dyn Letters {
+        self.store.letters()
     }
 
     async fn migrate(&self) -> Result<(), StoreError> {

@@ -104,6 +104,20 @@ impl World {
     }
 
     pub async fn with(trouble: Trouble, options: Options, broker: Inlet) -> World {
+        World::found(trouble, options, broker, async |_| ()).await
+    }
+
+    /// A worker that finds what `before` has left in the store.
+    pub async fn after(before: impl AsyncFnOnce(&dyn Store)) -> World {
+        World::found(Trouble::default(), Options::default(), Inlet::new(), before).await
+    }
+
+    async fn found(
+        trouble: Trouble,
+        options: Options,
+        broker: Inlet,
+        before: impl AsyncFnOnce(&dyn Store),
+    ) -> World {
         let folder = TempDir::new().expect("a folder");
         let clock = Arc::new(SystemClock::default());
         let file = folder.path().join("makegood.db");
@@ -112,6 +126,7 @@ impl World {
         let store = Arc::new(Forgetful::troubled(opened, trouble));
         store.migrate().await.expect("migrated");
         publish_definitions(&*store).await;
+        before(&*store).await;
         let broker = Arc::new(broker);
         let (stopper, stop) = shutdown();
         let worker = Worker {

@@ -46,7 +46,7 @@ const QUEUES: [&str; 9] = [
 const SETTLED: &str = "SELECT count(*) FROM saga WHERE status IN (3, 4) OR attention";
 const TRANSITIONS: &str = "SELECT count(*) FROM saga_journal";
 const OUTBOX: &str = "SELECT count(*) FROM outbox";
-const LETTERS: &str = "SELECT count(*) FROM dead_letter";
+const LETTERS: &str = "SELECT count(*) FROM dead_letter WHERE closed IS NULL";
 
 pub struct Stage {
     folder: PathBuf,

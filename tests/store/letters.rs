@@ -88,3 +88,18 @@ pub async fn a_change_without_transitions_only_takes_letters_away(place: Place) 
     assert_eq!(store.load(&[before.saga.id]).await.unwrap(), std::slice::from_ref(&before));
     assert_eq!(store.journal(before.saga.id).await.unwrap().len(), 1);
 }
+
+pub async fn a_letter_learns_what_it_is_about_and_forgets_nothing(place: Place) {
+    let store = place.store().await;
+    let known = DeadLetter { kind: Some("a.v1".to_owned()), ..letter(1, "1") };
+    let unknown =
+        DeadLetter { tenant: None, order_id: None, reason: "dead".to_owned(), ..letter(1, "1") };
+    store.bury(std::slice::from_ref(&unknown)).await.unwrap();
+    store.bury(std::slice::from_ref(&known)).await.unwrap();
+    let order = (TENANT.to_owned(), "1".to_owned());
+    let parked = store.parked(std::slice::from_ref(&order)).await.unwrap();
+    assert_eq!(parked, [DeadLetter { attempts: 2, ..known.clone() }]);
+    store.bury(&[unknown]).await.unwrap();
+    let now = store.dead_letters(1).await.unwrap().remove(0);
+    assert_eq!((now.kind, now.order_id), (known.kind, known.order_id));
+}

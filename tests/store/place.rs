@@ -75,6 +75,30 @@ impl Place {
         store
     }
 
+    /// A store whose tables are those of the first version, with one dead letter.
+    pub async fn earlier_store(&self) -> Arc<dyn Store> {
+        const LETTER: &str = "INSERT INTO dead_letter (id, source, reason, error, body, headers,
+            first_seen, last_seen, attempts) VALUES ";
+        match self {
+            Place::Sqlite(_) => {
+                std::fs::create_dir_all(self.file().parent().unwrap()).unwrap();
+                let connection = rusqlite::Connection::open(self.file()).unwrap();
+                let tables = include_str!("../../migrations/sqlite/0001_tables.sql");
+                connection.execute_batch(tables).unwrap();
+                let values = "(zeroblob(16), 'orders', 'oversized', '', x'00', '{}', 5, 7, 3)";
+                connection.execute_batch(&format!("{LETTER}{values}")).unwrap();
+            }
+            Place::Postgres { .. } => {
+                let tables = include_str!("../../migrations/postgres/0001_tables.sql");
+                let version = "CREATE TABLE makegood_schema (version int PRIMARY KEY);
+                    INSERT INTO makegood_schema VALUES (1);";
+                let values = "(gen_random_uuid(), 'orders', 'oversized', '', '', '{}', 5, 7, 3)";
+                self.admin(&format!("{tables}{version}{LETTER}{values}")).await;
+            }
+        }
+        self.open().await
+    }
+
     /// The SQLite file; its directory does not exist until the store makes it.
     pub fn file(&self) -> PathBuf {
         let Place::Sqlite(directory) = self else { panic!("a SQLite case") };

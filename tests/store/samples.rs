@@ -162,6 +162,10 @@ pub fn letter(id: u128, order_id: &str) -> DeadLetter {
         first_seen: NOW,
         last_seen: NOW,
         attempts: 1,
+        kind: None,
+        participant: None,
+        corrects: None,
+        closed: None,
     }
 }
 

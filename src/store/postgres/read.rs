@@ -126,6 +126,6 @@ pub(super) async fn counts(connections: &Connections) -> Result<Counts, StoreErr
         SELECT 'saga', status, count(*) FROM saga GROUP BY status
         UNION ALL SELECT 'attention', NULL, count(*) FROM saga WHERE attention
         UNION ALL SELECT 'outbox', NULL, count(*) FROM outbox
-        UNION ALL SELECT 'dead_letter', NULL, count(*) FROM dead_letter";
+        UNION ALL SELECT 'dead_letter', NULL, count(*) FROM dead_letter WHERE closed IS NULL";
     rows::counts(connections.script::<CountColumns>("counting", sql).await?)
 }

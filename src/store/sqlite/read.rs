@@ -118,7 +118,7 @@ pub(super) fn counts(connection: &Connection) -> Result<Counts, Failure> {
         "SELECT 'saga', status, count(*) FROM saga GROUP BY status
          UNION ALL SELECT 'attention', NULL, count(*) FROM saga WHERE attention
          UNION ALL SELECT 'outbox', NULL, count(*) FROM outbox
-         UNION ALL SELECT 'dead_letter', NULL, count(*) FROM dead_letter",
+         UNION ALL SELECT 'dead_letter', NULL, count(*) FROM dead_letter WHERE closed IS NULL",
         [],
     )?;
     Ok(rows::counts(counted)?)
