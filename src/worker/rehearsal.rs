@@ -3,12 +3,14 @@
 //! The same reading and the same `decide` as in a lane; nothing is stored and nothing is sent.
 //! Letters of one saga come one after the other, each on what the ones before would have made.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::batch::{Desk, Group, decide, group};
+use super::breakers::Breakers;
 use super::delivery::Delivery;
 use super::inputs::{Inputs, Meaning, items, understand};
 use super::letters::{destination, headers, is_ours};
@@ -34,6 +36,8 @@ pub struct Rehearsal<'a> {
     max_message_bytes: usize,
     /// Sagas as the letters so far would have left them.
     changed: HashMap<SagaId, Stored>,
+    /// Everybody is thought to be there: nobody knows who will be when it is done.
+    breakers: Breakers,
 }
 
 /// What has to be read before some letters can be rehearsed.
@@ -47,7 +51,8 @@ pub struct Needs {
 impl<'a> Rehearsal<'a> {
     #[must_use]
     pub fn new(catalog: &'a Catalog, max_message_bytes: usize) -> Rehearsal<'a> {
-        Rehearsal { catalog, max_message_bytes, changed: HashMap::new() }
+        let breakers = Breakers::new(Arc::default(), 1, BTreeMap::new());
+        Rehearsal { catalog, max_message_bytes, changed: HashMap::new(), breakers }
     }
 
     /// What must be read for these letters.
@@ -95,7 +100,8 @@ impl<'a> Rehearsal<'a> {
             Ok(read) => read,
             Err(foretold) => return foretold,
         };
-        let desk = Desk { catalog: self.catalog, source: "/makegood", now, claimed_until: now };
+        let Rehearsal { catalog, ref breakers, .. } = *self;
+        let desk = Desk { catalog, source: "/makegood", now, claimed_until: now, breakers };
         let mut worst = None;
         for group in group(items(inputs, &delivery, Busy::default)) {
             let before = self.changed.get(&group.saga).or(stored.get(&group.saga));
@@ -123,11 +129,7 @@ impl<'a> Rehearsal<'a> {
     }
 
     /// What the letter's message means, or what comes of it without any saga.
-    fn read(
-        &self,
-        letter: &DeadLetter,
-        now: Time,
-    ) -> Result<(Inputs, std::sync::Arc<Delivery>), Foretold> {
+    fn read(&self, letter: &DeadLetter, now: Time) -> Result<(Inputs, Arc<Delivery>), Foretold> {
         let headers = headers(letter);
         let body = bytes::Bytes::copy_from_slice(&letter.body);
         let failed = |reason: &str, error: &str| foretold(letter, Outcome::Failed, reason, error);
