@@ -26,7 +26,7 @@ pub async fn prometheus_reads_the_metrics() {
     for query in [
         format!("sum(makegood_sagas_finished_total{{{ours}}}) == 20"),
         format!("sum(makegood_saga_duration_seconds_count{{{ours}}}) == 20"),
-        format!("sum(makegood_sagas{{status=\"completed\", {ours}}}) > 0"),
+        format!("sum(makegood_sagas_active{{{ours}}}) == 0"),
         format!("min(makegood_connected{{{ours}}}) == 1"),
         format!("sum(makegood_commit_duration_seconds_bucket{{le=\"+Inf\", {ours}}}) > 0"),
     ] {

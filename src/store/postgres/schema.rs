@@ -9,9 +9,10 @@ use crate::store::StoreError;
 
 /// Each brings the tables from the version before it to its own, counted from 1. Released ones
 /// never change.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../../../migrations/postgres/0001_tables.sql"),
     include_str!("../../../migrations/postgres/0002_operators.sql"),
+    include_str!("../../../migrations/postgres/0003_watching.sql"),
 ];
 
 /// One number for one purpose: who holds this advisory lock migrates. The first eight bytes of
