@@ -70,7 +70,7 @@ fn needs_person(saga: &Saga) -> bool {
 
 /// The phases in which a step of this kind waits, as [`Phase::as_str`] calls them. How long it is
 /// in the others says nothing.
-fn waits(step: &Step) -> impl Iterator<Item = &'static str> {
+pub(super) fn waits(step: &Step) -> impl Iterator<Item = &'static str> {
     let (is_sent, is_asked, is_awaited) = match &step.work {
         Work::Command { probe, .. } => (true, *probe, false),
         Work::Facts { .. } => (false, false, true),

@@ -24,7 +24,7 @@ const TOO_OFTEN: usize = 21;
 /// More than is taken in by default, in bytes.
 const TOO_LARGE: usize = 300 * 1024;
 
-async fn publish(channel: &lapin::Channel, exchange: &str, key: &str, id: &str, body: &[u8]) {
+pub async fn publish(channel: &lapin::Channel, exchange: &str, key: &str, id: &str, body: &[u8]) {
     let properties = BasicProperties::default()
         .with_message_id(ShortString::try_new(id).expect("short"))
         .with_delivery_mode(2);

@@ -8,6 +8,7 @@ mod panel;
 
 use serde_json::Value;
 
+use super::transitions::waits;
 use crate::saga::{Definition, Step, Work};
 use panel::{Panel, dashboard, query};
 
@@ -55,7 +56,10 @@ fn overview() -> Value {
             None,
         )
         .wide(8)
-        .asks([query("max by (currency) (makegood_value_at_risk_minor)", "{{currency}}")]),
+        .asks([query(
+            "max by (currency) (makegood_value_at_risk_minor) or vector(0)",
+            "{{currency}}",
+        )]),
         Panel::number("Dead letters", "Messages that could not be processed.", Some(1.0))
             .asks([query("sum(max by (reason) (makegood_dead_letters_stored)) or vector(0)", "letters")]),
         Panel::number(
@@ -187,15 +191,16 @@ fn step_row(definition: &str, step: &Step) -> Vec<Panel> {
         )]));
     }
     let waited = "makegood_step_phase_duration_seconds";
-    row.push(
-        Panel::lines("Waited", "For its answer or fact, by phase.").wide(6).in_unit("s").asks([
+    if waits(step).next().is_some() {
+        let panel = Panel::lines("Waited", "For its answer or fact, by phase.").wide(6);
+        row.push(panel.in_unit("s").asks([
             query(quantile("0.5", "phase", waited, &ours), "{{phase}} p50"),
             query(quantile("0.99", "phase", waited, &ours), "{{phase}} p99"),
-        ]),
-    );
+        ]));
+    }
     row.push(Panel::lines("Sticks", "In doubt, and why persons are called.").wide(6).asks([
         query(format!("max(makegood_steps_in_doubt{{{ours}}})"), "in doubt"),
-        query(format!("max by (code) (makegood_attention{{{ours}}})"), "{{code}}"),
+        query(format!("max by (code) (makegood_attention{{{ours}}}) or vector(0)"), "{{code}}"),
     ]));
     row
 }
