@@ -104,9 +104,9 @@ pub async fn what_is_at_risk_is_found_until_it_is_settled(place: Place) {
 pub async fn the_oldest_message_is_told_by_its_journal(place: Place) {
     let store = place.store().await;
     let mut first = start("1");
-    first.journal[0].at = later(7);
+    first.journal[0].moment = later(7).into();
     let mut second = start_of(Arc::new((*order(TENANT, "2")).clone()));
-    second.journal[0].at = later(3);
+    second.journal[0].moment = later(3).into();
     let key = second.outbox[0].key;
     write(&*store, first).await;
     write(&*store, second).await;

@@ -76,8 +76,12 @@ impl World {
             traceparent: String::new(),
             payload: payload.to_string().into_bytes(),
         };
-        let journal =
-            vec![JournalRow { version: 1, at: BEGIN, input: Input::Start, effects: Vec::new() }];
+        let journal = vec![JournalRow {
+            version: 1,
+            moment: BEGIN.into(),
+            input: Input::Start,
+            effects: Vec::new(),
+        }];
         let written = Change {
             saga,
             from_version: 0,
