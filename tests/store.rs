@@ -24,6 +24,8 @@ mod shipments;
 mod sqlite_only;
 #[path = "store/tables.rs"]
 mod tables;
+#[path = "store/watch.rs"]
+mod watch;
 #[path = "store/writing.rs"]
 mod writing;
 
@@ -86,6 +88,8 @@ fn both() -> Vec<Case> {
             only_the_winner_has_shipments_and_scans;
         questions: orders_are_found_by_id_and_tenant a_list_is_filtered a_list_is_paged
             counts_are_right the_latest_time_is_of_any_journal;
+        watch: a_duty_is_one_workers_until_its_end what_stands_is_counted_and_what_has_ended_is_not
+            what_is_at_risk_is_found_until_it_is_settled the_oldest_message_is_told_by_its_journal;
     }
 }
 

@@ -93,7 +93,7 @@ fn load_all(paths: &[PathBuf]) -> anyhow::Result<Vec<(String, Loaded)>> {
     paths.iter().map(|path| Ok((path.display().to_string(), load(path)?))).collect()
 }
 
-fn flawed(errors: &catalog::CatalogErrors) -> anyhow::Result<End> {
+pub(super) fn flawed(errors: &catalog::CatalogErrors) -> anyhow::Result<End> {
     eprint!("{}", errors.to_fancy(std::io::stderr().is_terminal()));
     Ok(End::Bad)
 }

@@ -9,6 +9,7 @@ mod print;
 mod audit;
 mod bench;
 mod contract;
+mod dashboards;
 mod dead;
 mod definitions;
 mod dev;
@@ -81,6 +82,8 @@ enum Command {
     Audit(audit::Audit),
     /// Print what others build against: AsyncAPI, OpenAPI, JSON Schemas.
     Contract(contract::Contract),
+    /// Write dashboards for Grafana: three of all workers, and one for each definition.
+    Dashboards(dashboards::Dashboards),
     /// Check, test, draw and publish saga definitions.
     #[command(subcommand)]
     Saga(definitions::Saga),
@@ -135,6 +138,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<End> {
         Command::Explain(command) => command.run(&config).await,
         Command::Contract(command) => command.run(&config).await,
         Command::Dead(command) => command.run(&config).await,
+        Command::Dashboards(command) => command.run(),
         Command::Saga(command) => command.run(&config).await,
     }
 }

@@ -9,8 +9,8 @@ use super::verbs::{LegalVerb, legal_verbs};
 use super::{OperateError, definition_of, definitions, sagas_of};
 use crate::clock::rfc3339;
 use crate::saga::{
-    Cause, Definition, Direction, Forward, Millis, Phase, Saga, Status, StepState, Time, Wait,
-    Work, owed,
+    Cause, Definition, Direction, Doubt, Millis, Phase, Saga, Status, StepState, Time, Wait, Work,
+    owed,
 };
 use crate::store::{ScanRow, Store, Stored};
 
@@ -155,19 +155,14 @@ fn scan_view(scan: &ScanRow) -> ScanView {
 }
 
 fn doubted(definition: &Definition, saga: &Saga, index: usize) -> Option<String> {
-    let step = &definition.steps()[index];
-    let has_given_up = |wait: &Wait| wait.give_up_at.is_none();
-    let found_out = match &saga.steps[index].phase {
-        Phase::Asking(_) => "its participant is asked, and has not said",
-        Phase::Sent(wait) if has_given_up(wait) && saga.status == Status::Running => {
-            "the command is sent again and again"
-        }
-        Phase::Sent(wait) if has_given_up(wait) => "its compensation will tell",
-        Phase::Undoing { forward: Forward::Unknown, .. } => "its compensation is out",
-        Phase::Undoing { wait, .. } if has_given_up(wait) => "its compensation is not answered",
-        _ => return None,
+    let found_out = match saga.doubt(index)? {
+        Doubt::Asked => "its participant is asked, and has not said",
+        Doubt::SentOn => "the command is sent again and again",
+        Doubt::ToBeUndone => "its compensation will tell",
+        Doubt::BeingUndone => "its compensation is out",
+        Doubt::UndoUnanswered => "its compensation is not answered",
     };
-    Some(format!("{}: {found_out}", step.name))
+    Some(format!("{}: {found_out}", definition.steps()[index].name))
 }
 
 fn told(definition: &Definition, cause: &Cause) -> String {

@@ -16,6 +16,7 @@ mod cancel;
 mod clock;
 mod compensate;
 mod definition;
+mod doubt;
 mod draft;
 mod effect;
 mod fact;
@@ -35,6 +36,7 @@ pub use compensate::owed;
 pub use definition::{
     Backoff, Compensation, Definition, MAX_STEPS, Notice, ShipmentFields, Step, StepSet, Work,
 };
+pub use doubt::{Doubt, step_label};
 pub use draft::{Draft, Flaw, FlawKind};
 pub use effect::{Announcement, Effect, Ignored, Refusal, Transition, Verdict, WhyRefused};
 pub use identity::{CommandId, Direction, EventId, SagaId};

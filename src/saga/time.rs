@@ -21,6 +21,11 @@ impl Millis {
     pub const fn times(self, count: u64) -> Millis {
         Millis(self.0.saturating_mul(count))
     }
+
+    #[must_use]
+    pub fn as_seconds(self) -> f64 {
+        self.0 as f64 / 1_000.0
+    }
 }
 
 impl Add<Millis> for Time {

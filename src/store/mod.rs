@@ -12,6 +12,7 @@ pub mod postgres;
 mod rows;
 mod shipment;
 pub mod sqlite;
+pub mod watch;
 
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ pub use campaign::{
 pub use deed::{AuditRow, AuditedRow, RequestRow};
 pub use letters::{Closed, LetterDeed, LetterFilter, LetterGroup, Letters, MAX_LETTERS};
 pub use shipment::{ScanRow, ShipmentRow};
+pub use watch::{Standing, Watch};
 
 /// Everything the worker, the operator and the auditor ask of a store.
 ///
@@ -133,8 +135,11 @@ pub trait Store: Send + Sync + 'static {
     /// The latest time in any journal: where simulated time goes on. Scans; not for the worker.
     async fn latest_time(&self) -> Result<Option<Time>, StoreError>;
 
-    /// How many of everything there are. Scans the small indexes only where it can.
+    /// How many of everything there are. Scans; not for the worker, but once at its start.
     async fn counts(&self) -> Result<Counts, StoreError>;
+
+    /// What is asked every few seconds.
+    fn watch(&self) -> &dyn Watch;
 
     /// What operators did to a saga, oldest first.
     async fn deeds(&self, saga: SagaId) -> Result<Vec<AuditedRow>, StoreError>;

@@ -18,6 +18,7 @@ mod queue;
 mod read;
 mod schema;
 mod shipments;
+mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,7 +31,8 @@ use uuid::Uuid;
 
 use super::{
     AuditedRow, Change, Counts, DeadLetter, DefinitionRow, Filter, JournalRow, Letters, OutboxKey,
-    OutboxRow, Published, RequestRow, ScanRow, ShipmentRow, Store, StoreError, Stored, Written,
+    OutboxRow, Published, RequestRow, ScanRow, ShipmentRow, Standing, Store, StoreError, Stored,
+    Watch, Written,
 };
 use crate::saga::{SagaId, Time};
 use connection::Connections;
@@ -206,6 +208,10 @@ impl Store for PostgresStore {
         read::counts(&self.connections).await
     }
 
+    fn watch(&self) -> &dyn Watch {
+        self
+    }
+
     async fn deeds(&self, saga: SagaId) -> Result<Vec<AuditedRow>, StoreError> {
         deeds::deeds(&self.connections, saga).await
     }
@@ -236,5 +242,26 @@ impl Store for PostgresStore {
 
     async fn close(&self) {
         self.connections.close().await;
+    }
+}
+
+#[async_trait]
+impl Watch for PostgresStore {
+    async fn take_duty(
+        &self,
+        name: &'static str,
+        holder: Uuid,
+        now: Time,
+        until: Time,
+    ) -> Result<bool, StoreError> {
+        watch::take_duty(&self.connections, name, holder, now, until).await
+    }
+
+    async fn standing(&self) -> Result<Standing, StoreError> {
+        watch::standing(&self.connections).await
+    }
+
+    async fn at_risk(&self, limit: usize) -> Result<Vec<Stored>, StoreError> {
+        watch::at_risk(&self.connections, limit).await
     }
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{
     AuditRow, AuditedRow, Campaign, CampaignState, Closed, Counts, DeadLetter, DefinitionRow,
     JournalRow, LetterDeed, LetterGroup, OrderRow, OutboxKey, OutboxRow, Replay, ReplayedRow,
-    RequestRow, ScanRow, ShipmentRow, StoreError, Stored, encoding,
+    RequestRow, ScanRow, ShipmentRow, Standing, StoreError, Stored, encoding,
 };
 use crate::saga::{SagaId, Time};
 
@@ -103,6 +103,10 @@ pub(super) type RequestColumns = (Uuid, Option<String>, String, String, String, 
 /// What is counted ("saga", "attention", "outbox", "dead_letter"), the status where it is sagas,
 /// and how many.
 pub(super) type CountColumns = (String, Option<i16>, i64);
+
+/// What is looked at ("active", "attention", "at_risk", "due", "outbox", "outbox_oldest",
+/// "dead_letter"), the status or the reason of these, how many, and a time.
+pub(super) type StandingColumns = (String, Option<i16>, Option<String>, i64, Option<i64>);
 
 /// A row's columns become what the port promises.
 pub(super) trait FromColumns: Sized {
@@ -376,6 +380,30 @@ pub(super) fn counts(rows: Vec<CountColumns>) -> Result<Counts, StoreError> {
         }
     }
     Ok(counts)
+}
+
+/// # Errors
+/// [`StoreError::Unreadable`].
+pub(super) fn standing(rows: Vec<StandingColumns>) -> Result<Standing, StoreError> {
+    let mut standing = Standing::default();
+    for (what, status, name, number, at) in rows {
+        let number = u64::try_from(number).map_err(|_| UNREADABLE_NUMBER)?;
+        let at = at.map(Time);
+        match (what.as_str(), status, name) {
+            ("active", Some(status), _) => {
+                standing.active.push((encoding::status_from_number(status)?, number));
+                standing.oldest = standing.oldest.into_iter().chain(at).min();
+            }
+            ("attention", ..) => standing.attention = number,
+            ("at_risk", ..) => standing.at_risk = number,
+            ("due", ..) => standing.next_due = at,
+            ("outbox", ..) => standing.outbox = number,
+            ("outbox_oldest", ..) => standing.outbox_oldest = at,
+            ("dead_letter", _, Some(reason)) => standing.dead_letters.push((reason, number)),
+            _ => return Err(StoreError::Unreadable { what: "what stands" }),
+        }
+    }
+    Ok(standing)
 }
 
 const UNREADABLE_NUMBER: StoreError = StoreError::Unreadable { what: "a negative number" };

@@ -14,6 +14,7 @@ mod letters;
 mod queue;
 mod read;
 mod shipments;
+mod watch;
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -27,8 +28,8 @@ use uuid::Uuid;
 
 use super::{
     AuditedRow, BoxError, Change, Counts, DeadLetter, DefinitionRow, Filter, JournalRow, Letters,
-    OutboxKey, OutboxRow, Published, RequestRow, ScanRow, ShipmentRow, Store, StoreError, Stored,
-    Written,
+    OutboxKey, OutboxRow, Published, RequestRow, ScanRow, ShipmentRow, Standing, Store, StoreError,
+    Stored, Watch, Written,
 };
 use crate::clock::Clock;
 use crate::saga::{SagaId, Time};
@@ -41,10 +42,11 @@ const OPENING: &str = "opening the database file";
 
 /// Each brings the tables from the version before it to its own, counted from 1, and sets
 /// `user_version`. Released ones never change.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../../migrations/sqlite/0001_tables.sql"),
     include_str!("../../migrations/sqlite/0002_operators.sql"),
     include_str!("../../migrations/sqlite/0003_dead_letters.sql"),
+    include_str!("../../migrations/sqlite/0004_watching.sql"),
 ];
 
 /// What a commit survives.
@@ -268,6 +270,10 @@ impl Store for SqliteStore {
         self.connection.read("counting", read::counts)
     }
 
+    fn watch(&self) -> &dyn Watch {
+        self
+    }
+
     async fn deeds(&self, saga: SagaId) -> Result<Vec<AuditedRow>, StoreError> {
         self.connection
             .read("reading operators' deeds", |connection| deeds::deeds(connection, saga))
@@ -305,5 +311,29 @@ impl Store for SqliteStore {
 
     async fn close(&self) {
         self.connection.close();
+    }
+}
+
+#[async_trait]
+impl Watch for SqliteStore {
+    async fn take_duty(
+        &self,
+        name: &'static str,
+        holder: Uuid,
+        now: Time,
+        until: Time,
+    ) -> Result<bool, StoreError> {
+        self.connection.write("taking a duty", |transaction| {
+            watch::take_duty(transaction, name, holder, now, until)
+        })
+    }
+
+    async fn standing(&self) -> Result<Standing, StoreError> {
+        self.connection.read("looking at what stands", watch::standing)
+    }
+
+    async fn at_risk(&self, limit: usize) -> Result<Vec<Stored>, StoreError> {
+        self.connection
+            .read("reading what is at risk", |connection| watch::at_risk(connection, limit))
     }
 }

@@ -1,21 +1,24 @@
 //! What happened, by name: counted and, where a person would want to read it, logged.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use prometheus::{Encoder, IntGauge, TextEncoder};
+use prometheus::{Encoder, TextEncoder};
 
 use super::Health;
-use super::metrics::Metrics;
-use crate::saga::{Announcement, Effect, OrderState, SagaId, Status, Time};
+use super::metrics::{Gauges, Metrics};
+use crate::saga::{Millis, SagaId};
 
 /// The worker's voice: counts, logs and health.
 #[derive(Debug)]
 pub struct Telemetry {
-    metrics: Metrics,
+    pub(super) metrics: Metrics,
+    /// What is stored, where this is the worker that watches.
+    pub(super) watched: Mutex<Option<Gauges>>,
     pub health: Health,
     /// For progress bars: the sum over the labels of `finished`.
-    finished_here: AtomicU64,
-    transitions_here: AtomicU64,
+    pub(super) finished_here: AtomicU64,
+    pub(super) transitions_here: AtomicU64,
 }
 
 impl Default for Telemetry {
@@ -31,6 +34,7 @@ impl Telemetry {
         metrics.build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Telemetry {
             metrics,
+            watched: Mutex::default(),
             health: Health::default(),
             finished_here: AtomicU64::new(0),
             transitions_here: AtomicU64::new(0),
@@ -41,7 +45,11 @@ impl Telemetry {
     #[must_use]
     pub fn render(&self) -> String {
         let mut text = Vec::new();
-        let encoded = TextEncoder::new().encode(&self.metrics.registry.gather(), &mut text);
+        let mut families = self.metrics.registry.gather();
+        if let Some(gauges) = &*self.watched.lock().unwrap_or_else(PoisonError::into_inner) {
+            families.extend(gauges.registry.gather());
+        }
+        let encoded = TextEncoder::new().encode(&families, &mut text);
         debug_assert!(encoded.is_ok(), "only a broken metric name could fail to encode");
         String::from_utf8(text).unwrap_or_default()
     }
@@ -165,8 +173,12 @@ impl Telemetry {
         self.metrics.timers.inc_by(sagas as u64);
     }
 
-    pub fn published(&self, channel: &str) {
+    /// A message was confirmed, so long after it was decided.
+    pub fn published(&self, channel: &str, delay: Option<Millis>) {
         self.metrics.published.with_label_values(&[channel]).inc();
+        if let Some(delay) = delay {
+            self.metrics.publish_delay.with_label_values(&[channel]).observe(delay.as_seconds());
+        }
     }
 
     pub fn publish_failed(&self, reason: &str, error: &str) {
@@ -202,70 +214,6 @@ impl Telemetry {
         }
     }
 
-    /// One stored transition: what it means for the saga, counted and, where it matters, logged.
-    pub fn transition(&self, seen: &Seen<'_>) {
-        self.metrics.transitions.with_label_values(&[seen.input]).inc();
-        self.transitions_here.fetch_add(1, Ordering::Relaxed);
-        if seen.input == "start" {
-            self.metrics.started.with_label_values(&[seen.definition]).inc();
-        }
-        for effect in seen.effects {
-            self.effect(seen, effect);
-        }
-        let (trace, saga) = (seen.trace, seen.saga);
-        tracing::debug!(
-            trace, %saga, order = seen.order, input = seen.input,
-            status = seen.status.as_str(), "transition"
-        );
-    }
-
-    fn effect(&self, seen: &Seen<'_>, effect: &Effect) {
-        let Seen { trace, order, .. } = *seen;
-        let saga = seen.saga;
-        match effect {
-            Effect::Announce(
-                Announcement::Reached(OrderState::Completed | OrderState::Cancelled)
-                | Announcement::Abandoned,
-            ) => {
-                let labels = &[seen.definition, seen.status.as_str()];
-                self.metrics.finished.with_label_values(labels).inc();
-                self.finished_here.fetch_add(1, Ordering::Relaxed);
-                let span = seen.at - seen.started_at;
-                self.metrics.duration.with_label_values(labels).observe(span.0 as f64 / 1_000.0);
-            }
-            Effect::Announce(Announcement::AttentionRaised { code, step }) => {
-                self.metrics.attention.with_label_values(&[code.as_str(), "raised"]).inc();
-                tracing::warn!(trace, %saga, order, code = code.as_str(), step, "attention raised");
-            }
-            Effect::Announce(Announcement::AttentionCleared { code, step }) => {
-                self.metrics.attention.with_label_values(&[code.as_str(), "cleared"]).inc();
-                tracing::info!(trace, %saga, order, code = code.as_str(), step, "attention cleared");
-            }
-            Effect::LateSuccess { step } => {
-                self.metrics.late_successes.inc();
-                tracing::warn!(trace, %saga, order, step, "a compensated step succeeded late");
-            }
-            Effect::Announce(Announcement::Reached(_) | Announcement::CancelRefused { .. })
-            | Effect::Notify { .. }
-            | Effect::Send { .. }
-            | Effect::Probe { .. } => {}
-        }
-    }
-
-    /// What is stored, as one worker counts it now and then: sagas by status, sagas with
-    /// attention, outbox rows, dead letters.
-    pub fn stored(&self, sagas: &[(Status, u64)], attention: u64, outbox: u64, dead: u64) {
-        let set =
-            |gauge: &IntGauge, count: u64| gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
-        for status in Status::ALL.into_iter().filter(|status| *status != Status::Created) {
-            let count = sagas.iter().filter(|(s, _)| *s == status).map(|(_, count)| count).sum();
-            set(&self.metrics.stored_sagas.with_label_values(&[status.as_str()]), count);
-        }
-        set(&self.metrics.stored_attention, attention);
-        set(&self.metrics.outbox_pending, outbox);
-        set(&self.metrics.dead_letters_stored, dead);
-    }
-
     /// Sagas that this worker has brought to a final state.
     #[must_use]
     pub fn finished(&self) -> u64 {
@@ -292,21 +240,6 @@ pub struct Batching {
     pub batches: u64,
     pub inputs: u64,
     pub transitions: u64,
-}
-
-/// A stored transition, as telemetry looks at it.
-#[derive(Debug, Clone, Copy)]
-pub struct Seen<'a> {
-    pub definition: &'a str,
-    pub order: &'a str,
-    pub trace: &'a str,
-    pub saga: SagaId,
-    /// After the transition.
-    pub status: Status,
-    pub started_at: Time,
-    pub input: &'static str,
-    pub effects: &'a [Effect],
-    pub at: Time,
 }
 
 /// An error with all its causes on one line.

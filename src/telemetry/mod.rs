@@ -5,11 +5,16 @@
 //! file (`metrics.rs`) and dashboards cannot silently break. Labels are low-cardinality: no
 //! order, saga or message ids.
 
+pub mod dashboards;
 mod events;
 mod health;
 mod log;
 mod metrics;
+mod transitions;
+mod watched;
 
-pub use events::{Batching, Seen, Telemetry, chain};
+pub use events::{Batching, Telemetry, chain};
 pub use health::Health;
 pub use log::{init as init_logging, is_filter as is_log_filter};
+pub use transitions::{Moved, MovedStep, Seen};
+pub use watched::Watched;

@@ -19,6 +19,7 @@ use super::timers;
 use crate::catalog::{Catalog, LoadedDefinition};
 use crate::saga::{self, Ignored, Input, Refusal, Saga, SagaId, Status, Time, Transition, Verdict};
 use crate::store::{Change, DeadLetter, JournalRow, OrderRow, Outcome, ScanRow, Stored};
+use crate::telemetry::Moved;
 
 /// Why a message is refused that a newer version may understand. Both are stored as reasons of
 /// dead letters.
@@ -154,8 +155,8 @@ pub(super) struct Decided {
     pub change: Option<Change>,
     /// The same messages as in the change's outbox, for the relay.
     pub postings: Vec<Posting>,
-    /// Per transition: the input's name and what became of the saga, for telemetry.
-    pub seen: Vec<(&'static str, Status)>,
+    /// Per transition: what became of the saga, for telemetry.
+    pub seen: Vec<Moved>,
     /// Items that cannot belong to this saga, with the reason and why.
     pub refused: Vec<(usize, &'static str, String)>,
     pub ignored: Vec<Ignored>,
@@ -382,6 +383,7 @@ impl Run<'_> {
         if verdict != Verdict::Applied {
             return verdict;
         }
+        self.decided.seen.push(Moved::between(&self.saga, &saga, input, now));
         self.decided.booked.note(&self.loaded.definition, &self.order, &self.saga, &saga);
         self.saga = saga;
         self.version += 1;
@@ -396,7 +398,6 @@ impl Run<'_> {
             cause,
         };
         self.decided.postings.extend(postings(&setting, &effects));
-        self.decided.seen.push((input.name(), self.saga.status));
         self.journal.push(JournalRow {
             version: self.version,
             moment,

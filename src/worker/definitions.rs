@@ -91,6 +91,7 @@ impl Definitions {
         for row in &unreadable {
             self.telemetry.unusable_definition(&row.name, row.version);
         }
+        catalog.all().for_each(|loaded| self.telemetry.definition_known(&loaded.definition));
         let unreadable = unreadable.len();
         self.current.send_replace(Known { catalog: Arc::new(catalog), published, unreadable });
         Ok(())

@@ -21,6 +21,7 @@ use super::relay::{Posted, RelayHandle};
 use super::timers::TimerHandle;
 use super::turns::{Turns, is_alone};
 use super::{Options, Shutdown, entrance};
+use crate::catalog::Catalog;
 use crate::clock::{Backoff, Clock};
 use crate::saga::{Ignored, SagaId, Time};
 use crate::store::StoreError::{Blocked, Rejected};
@@ -253,7 +254,7 @@ impl Lane {
                     };
                 }
                 Some((Written::Committed, change)) => {
-                    self.committed(change, &decided, &stored, now);
+                    self.committed(change, &decided, &stored, &catalog, now);
                     created.extend((change.from_version == 0).then_some(group.saga));
                 }
                 None => {}
@@ -357,6 +358,7 @@ impl Lane {
         change: &Change,
         decided: &Decided,
         stored: &HashMap<SagaId, Stored>,
+        catalog: &Catalog,
         now: Time,
     ) {
         let before = stored.get(&change.saga.id);
@@ -370,15 +372,16 @@ impl Lane {
         for step in &decided.booked.unnamed {
             self.telemetry.shipment_unnamed(&order.definition, &order.order_id, step);
         }
-        for (row, (input, status)) in change.journal.iter().zip(&decided.seen) {
+        // It was decided by this definition, and none is ever taken away.
+        let Some(loaded) = catalog.get(&order.definition, order.definition_version) else { return };
+        for (row, moved) in change.journal.iter().zip(&decided.seen) {
             self.telemetry.transition(&Seen {
-                definition: &order.definition,
+                definition: &loaded.definition,
                 order: &order.order_id,
                 trace: &order.traceparent,
                 saga: change.saga.id,
-                status: *status,
                 started_at: change.saga.started_at,
-                input,
+                moved,
                 effects: &row.effects,
                 at: now,
             });

@@ -34,6 +34,7 @@ mod subscription;
 mod sweeper;
 mod timers;
 mod turns;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::panic::resume_unwind;
@@ -68,6 +69,7 @@ pub use shutdown::{Shutdown, Stopper, shutdown};
 use sweeper::Sweeper;
 pub use timers::bucket;
 use timers::{TimerHandle, Timers};
+use watch::Watch;
 
 /// What is taken in, and what each is called among the parts of the worker.
 const CHANNELS: [(Channel, &str); 4] = [
@@ -85,8 +87,6 @@ const CLOCK_EVERY: Millis = Millis(10_000);
 /// A correction of the worker's clock by more than this, in milliseconds, is worth a line in
 /// the log: clocks drift by less.
 const CLOCK_STEP_MS: i64 = 1_000;
-/// How often stored sagas are counted for the gauges.
-const COUNT_EVERY: Millis = Millis(15_000);
 /// Confirmed rows that may wait to be deleted.
 const CONFIRMED_QUEUE: usize = 4_000;
 
@@ -319,7 +319,13 @@ impl Parts {
         let breakers = self.breakers.clone();
         let (store, clock) = (self.store.clone(), self.clock.clone());
         flow.spawn(breakers.keep_up(store, clock, self.shutdown.clone()));
-        flow.spawn(count(self.store.clone(), self.telemetry.clone(), self.shutdown.clone()));
+        let watch = Watch {
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            telemetry: self.telemetry.clone(),
+            definitions: self.definitions.clone(),
+        };
+        flow.spawn(watch.run(self.shutdown.clone()));
         if let Some(system_clock) = system_clock {
             let store = self.store.clone();
             let telemetry = self.telemetry.clone();
@@ -369,6 +375,7 @@ impl Parts {
         for queue in queues {
             let relay = Relay {
                 broker: self.broker.clone(),
+                clock: self.clock.clone(),
                 definitions: self.definitions.clone(),
                 telemetry: self.telemetry.clone(),
                 shutdown: self.shutdown.clone(),
@@ -448,23 +455,6 @@ async fn keep_time(
             {
                 telemetry.clock_stepped(ahead_ms);
             }
-        }
-    };
-    tokio::select! {
-        () = shutdown.stopped() => {}
-        () = work => {}
-    }
-}
-
-/// Counts what is stored, for the gauges.
-async fn count(store: Arc<dyn Store>, telemetry: Arc<Telemetry>, shutdown: Shutdown) {
-    let work = async {
-        loop {
-            if let Ok(counts) = store.counts().await {
-                let crate::store::Counts { sagas, attention, outbox, dead_letters } = counts;
-                telemetry.stored(&sagas, attention, outbox, dead_letters);
-            }
-            crate::clock::wait(Duration::from_millis(COUNT_EVERY.0)).await;
         }
     };
     tokio::select! {

@@ -18,7 +18,7 @@ use super::Shutdown;
 use super::backlog::{Place, Queue, Slip, Waiting, backlog, bytes_of};
 use super::definitions::Definitions;
 use crate::broker::{Broker, BrokerError, Link, Outgoing, PublishError};
-use crate::clock::{Backoff, Busy};
+use crate::clock::{Backoff, Busy, Clock, from_rfc3339};
 use crate::saga::{Millis, Time};
 use crate::store::{OutboxKey, Store};
 use crate::telemetry::Telemetry;
@@ -44,6 +44,7 @@ pub const UNCLAIMED: Time = Time(0);
 
 pub(super) struct Relay {
     pub broker: Arc<dyn Broker>,
+    pub clock: Arc<dyn Clock>,
     pub definitions: Definitions,
     pub telemetry: Arc<Telemetry>,
     pub shutdown: Shutdown,
@@ -155,7 +156,9 @@ impl Relay {
         for ((message, slip), answer) in messages.into_iter().zip(slips).zip(answers) {
             match answer {
                 Ok(()) => {
-                    self.telemetry.published(kind_of(&message));
+                    let decided = message.event.time.as_deref().and_then(from_rfc3339);
+                    let delay = decided.map(|decided| self.clock.now() - decided);
+                    self.telemetry.published(kind_of(&message), delay);
                     self.confirm(slip, place).await;
                 }
                 Err(PublishError::Unheard) => {

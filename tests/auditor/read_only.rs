@@ -4,7 +4,8 @@ use async_trait::async_trait;
 use makegood::saga::{SagaId, Status, Time};
 use makegood::store::{
     AuditedRow, Change, Counts, DeadLetter, DefinitionRow, Filter, JournalRow, Letters, OutboxKey,
-    OutboxRow, Published, RequestRow, ScanRow, ShipmentRow, Store, StoreError, Stored, Written,
+    OutboxRow, Published, RequestRow, ScanRow, ShipmentRow, Store, StoreError, Stored, Watch,
+    Written,
 };
 use uuid::Uuid;
 
@@ -127,6 +128,9 @@ impl Store for ReadOnly {
         never()
     }
     async fn latest_time(&self) -> Result<Option<Time>, StoreError> {
+        never()
+    }
+    fn watch(&self) -> &dyn Watch {
         never()
     }
     async fn close(&self) {}

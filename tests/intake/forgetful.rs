@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use makegood::saga::{SagaId, Time};
 use makegood::store::{
     AuditedRow, Change, Counts, DeadLetter, DefinitionRow, Filter, JournalRow, Letters, OutboxKey,
-    OutboxRow, Published, RequestRow, ScanRow, ShipmentRow, Store, StoreError, Stored, Written,
+    OutboxRow, Published, RequestRow, ScanRow, ShipmentRow, Store, StoreError, Stored, Watch,
+    Written,
 };
 use uuid::Uuid;
 
@@ -198,6 +199,9 @@ impl Store for Forgetful {
     }
     async fn counts(&self) -> Result<Counts, StoreError> {
         self.store.counts().await
+    }
+    fn watch(&self) -> &dyn Watch {
+        self.store.watch()
     }
     async fn close(&self) {
         self.store.close().await;

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The official parsers of AsyncAPI and OpenAPI, which are written for Node.js.
+# The official parsers of AsyncAPI and OpenAPI, and Grafana's own types of dashboards, which are
+# written for Node.js.
 #
 #   node.sh path   installs them where they are missing, once; prints the folder they are in
 #
@@ -8,7 +9,7 @@
 # MAKEGOOD_TEST_TOOLS   where they are kept; default: makegood in the user's cache
 set -euo pipefail
 
-REQUIREMENTS=(@asyncapi/parser@3.6.3 @redocly/cli@2.77.0)
+REQUIREMENTS=(@asyncapi/parser@3.6.3 @redocly/cli@2.77.0 @grafana/schema@13.2.3 typescript@5.9.3)
 # The oldest Node.js that all of them run on.
 NODE=20
 # For one download, in milliseconds; npm tries again by itself.
@@ -51,5 +52,5 @@ make() {
 
 case ${1:-} in
   path) path ;;
-  *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+  *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

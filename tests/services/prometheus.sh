@@ -2,15 +2,16 @@
 # A private Prometheus on loopback for the tests, and promtool.
 #
 #   prometheus.sh missing                         the Debian packages that are not installed
-#   prometheus.sh start [NAME [JOB=HOST:PORT …]]  installs them where they are missing; scrapes
-#                                                 these every second at /metrics; prints KEY=VALUE
+#   prometheus.sh start [NAME [JOB=HOST:PORT …] [rules=FILES]]
+#                                                 installs them where they are missing; scrapes
+#                                                 these every second at /metrics, evaluates these
+#                                                 rule files (a glob, absolute); prints KEY=VALUE
 #   prometheus.sh running [NAME]                  whether it runs: exit status 0
 #   prometheus.sh stop|kill|restart [NAME]        restart keeps the data and what is scraped
 #   prometheus.sh query NAME EXPRESSION           the answer as JSON
 #   prometheus.sh promtool ARGS…
 #
-# MAKEGOOD_TEST_DATA              the folder of all instances; a fresh one where it is not set
-# MAKEGOOD_TEST_PROMETHEUS_RULES  rule files (a glob, absolute) that it evaluates
+# MAKEGOOD_TEST_DATA   the folder of all instances; a fresh one where it is not set
 #
 # The first scrape comes 5 s after the start, whatever the interval.
 . "$(dirname "$0")/instance.sh"
@@ -26,12 +27,16 @@ environment() {
 }
 
 configure() {
-  local target
+  local target rules=
+  for target in "$@"; do
+    case $target in rules=*) rules=${target#*=} ;; esac
+  done
   {
     echo 'global: {scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}'
-    [ -z "${MAKEGOOD_TEST_PROMETHEUS_RULES:-}" ] || echo "rule_files: ['$MAKEGOOD_TEST_PROMETHEUS_RULES']"
+    [ -z "$rules" ] || echo "rule_files: ['$rules']"
     echo 'scrape_configs:'
     for target in "prometheus=127.0.0.1:$(port port)" "$@"; do
+      [ "${target%%=*}" != rules ] || continue
       echo "- {job_name: ${target%%=*}, static_configs: [{targets: ['${target#*=}']}]}"
     done
   } >"$INSTANCE/prometheus.yml"

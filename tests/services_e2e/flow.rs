@@ -71,8 +71,8 @@ pub async fn all_orders_come_to_their_end(broker: &'static str) {
     assert_eq!(metric("makegood_connected", "orders").await, 1.0);
     // The gauges of what is stored follow within a count.
     until("gauges that have followed", SOON, async || {
-        metric("makegood_sagas", "\"completed\"").await == completed
-            && metric("makegood_sagas_attention", "").await == 1.0
+        metric("makegood_sagas_active", "\"running\"").await == 1.0
+            && metric("makegood_attention", "deliver").await == 1.0
     })
     .await;
     what_happens_to_sagas_is_logged(&worker.process.log());

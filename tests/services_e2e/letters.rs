@@ -72,7 +72,7 @@ impl Door {
     }
 }
 
-async fn publish(channel: &lapin::Channel, exchange: &str, key: &str, id: &str, body: &[u8]) {
+pub async fn publish(channel: &lapin::Channel, exchange: &str, key: &str, id: &str, body: &[u8]) {
     let properties = BasicProperties::default()
         .with_message_id(ShortString::try_new(id).expect("short"))
         .with_delivery_mode(2);

@@ -36,7 +36,12 @@ pub fn order(tenant: &str, order_id: &str) -> Arc<OrderRow> {
 
 /// The start of a saga for `order`: version 1, with one message to send.
 pub fn start_of(order: Arc<OrderRow>) -> Change {
-    let wait = Wait { attempt: 1, resend_at: Some(later(10)), ..Wait::default() };
+    let wait = Wait {
+        attempt: 1,
+        resend_at: Some(later(10)),
+        give_up_at: Some(later(300)),
+        ..Wait::default()
+    };
     let sent = StepState {
         phase: Phase::Sent(wait),
         since: NOW,

@@ -55,12 +55,14 @@ fn metric_names_live_in_telemetry() {
 }
 
 #[test]
-fn dashboards_ask_for_metrics_that_exist() {
-    let dashboards: Vec<File> =
-        project().into_iter().filter(|file| file.path.starts_with("grafana/")).collect();
-    assert!(!dashboards.is_empty(), "there is no dashboard");
+fn dashboards_alerts_and_runbooks_name_metrics_that_exist() {
     let files = rust_files();
-    refuse(dashboards.iter().flat_map(|dashboard| rooms::unknown_metrics(dashboard, &files)));
+    for folder in ["grafana/", "alerts/", "docs/runbooks/"] {
+        let ours: Vec<File> =
+            project().into_iter().filter(|file| file.path.starts_with(folder)).collect();
+        assert!(!ours.is_empty(), "there is nothing in {folder}");
+        refuse(ours.iter().flat_map(|file| rooms::unknown_metrics(file, &files)));
+    }
 }
 
 #[test]

@@ -25,18 +25,19 @@ const RETRIES: u32 = 3;
 const COMMIT: &str = "
 WITH change AS (
     SELECT * FROM UNNEST($1::uuid[], $2::int[], $3::int[], $4::smallint[], $5::bool[],
-                         $6::bigint[], $7::bytea[])
-        AS c (saga_id, from_version, version, status, attention, due, state)
+                         $6::bigint[], $7::bytea[], $51::bool[], $52::bigint[])
+        AS c (saga_id, from_version, version, status, attention, due, state, at_risk, started)
 ), updated AS (
     UPDATE saga s
     SET version = c.version, status = c.status, attention = c.attention, due = c.due,
-        state = c.state
+        state = c.state, at_risk = c.at_risk
     FROM change c
     WHERE s.saga_id = c.saga_id AND s.version = c.from_version AND c.from_version > 0
     RETURNING s.saga_id
 ), created AS (
-    INSERT INTO saga (saga_id, version, status, attention, due, state)
-    SELECT saga_id, version, status, attention, due, state FROM change WHERE from_version = 0
+    INSERT INTO saga (saga_id, version, status, attention, due, state, at_risk, started)
+    SELECT saga_id, version, status, attention, due, state, at_risk, started
+    FROM change WHERE from_version = 0
     ON CONFLICT DO NOTHING
     RETURNING saga_id
 ), won AS (
@@ -139,6 +140,8 @@ struct Sagas {
     attention: Vec<bool>,
     due: Vec<Option<i64>>,
     state: Vec<Vec<u8>>,
+    at_risk: Vec<bool>,
+    started: Vec<i64>,
 }
 
 #[derive(Default)]
@@ -198,6 +201,8 @@ impl<'a> Columns<'a> {
         self.sagas.attention.push(!change.saga.attention.is_empty());
         self.sagas.due.push(change.due.map(|due| due.0));
         self.sagas.state.push(encoding::saga_to_bytes(&change.saga));
+        self.sagas.at_risk.push(change.saga.is_at_risk());
+        self.sagas.started.push(change.saga.started_at.0);
         if let Some(order) = change.new_order(DURING)? {
             self.add_order(order)?;
         }
@@ -293,7 +298,9 @@ impl<'a> Columns<'a> {
             .bind(&scans.happened_at)
             .bind(&scans.latitude)
             .bind(&scans.longitude)
-            .bind(&scans.received_at);
+            .bind(&scans.received_at)
+            .bind(&sagas.at_risk)
+            .bind(&sagas.started);
         let rows = connections.rows(DURING, query).await?;
         Ok(rows.into_iter().flat_map(|(won,)| won).collect())
     }

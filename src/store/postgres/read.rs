@@ -20,6 +20,7 @@ macro_rules! select_stored {
         )
     };
 }
+pub(super) use select_stored;
 
 pub(super) async fn now(connections: &Connections) -> Result<Time, StoreError> {
     let query = sqlx::query_as::<_, (i64,)>(

@@ -9,10 +9,11 @@ use crate::store::StoreError;
 
 /// Each brings the tables from the version before it to its own, counted from 1. Released ones
 /// never change.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../../../migrations/postgres/0001_tables.sql"),
     include_str!("../../../migrations/postgres/0002_operators.sql"),
     include_str!("../../../migrations/postgres/0003_dead_letters.sql"),
+    include_str!("../../../migrations/postgres/0004_watching.sql"),
 ];
 
 /// One number for one purpose: who holds this advisory lock migrates. The first eight bytes of

@@ -77,18 +77,20 @@ fn write_saga(transaction: &Transaction<'_>, change: &Change) -> Result<bool, Fa
     let attention = !change.saga.attention.is_empty();
     let due = change.due.map(|due| due.0);
     let state = encoding::saga_to_bytes(&change.saga);
+    let at_risk = change.saga.is_at_risk();
     let written = match change.from_version {
         0 => execute(
             transaction,
-            "INSERT INTO saga (saga_id, version, status, attention, due, state)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
-            params![id, version, status, attention, due, state],
+            "INSERT INTO saga (saga_id, version, status, attention, due, state, at_risk, started)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT DO NOTHING",
+            params![id, version, status, attention, due, state, at_risk, change.saga.started_at.0],
         )?,
         from => execute(
             transaction,
-            "UPDATE saga SET version = ?2, status = ?3, attention = ?4, due = ?5, state = ?6
+            "UPDATE saga SET version = ?2, status = ?3, attention = ?4, due = ?5, state = ?6,
+                             at_risk = ?8
              WHERE saga_id = ?1 AND version = ?7",
-            params![id, version, status, attention, due, state, signed(from, COMMITTING)?],
+            params![id, version, status, attention, due, state, signed(from, COMMITTING)?, at_risk],
         )?,
     };
     Ok(written == 1)

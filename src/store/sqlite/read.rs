@@ -19,6 +19,7 @@ macro_rules! select_stored {
         )
     };
 }
+pub(super) use select_stored;
 
 /// The version of the tables; 0 where there are none.
 pub(super) fn version(connection: &Connection) -> Result<usize, Failure> {

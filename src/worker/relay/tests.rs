@@ -108,7 +108,8 @@ impl World {
         let folder = TempDir::new().unwrap();
         let clock = Arc::new(SystemClock::default());
         let file = folder.path().join("makegood.db");
-        let store = SqliteStore::open(&file, clock, Durability::ProcessCrash).await.unwrap();
+        let store =
+            SqliteStore::open(&file, clock.clone(), Durability::ProcessCrash).await.unwrap();
         let broker = Arc::new(Moody { mood: Mutex::new(mood), patience: Semaphore::new(0) });
         let telemetry = Arc::new(Telemetry::new());
         let definitions = Definitions::new(Arc::new(store), broker.clone(), telemetry.clone());
@@ -121,6 +122,7 @@ impl World {
         let relay = |queue| {
             let relay = Relay {
                 broker: broker.clone(),
+                clock: clock.clone(),
                 definitions: definitions.clone(),
                 telemetry: telemetry.clone(),
                 shutdown: shutdown.clone(),
