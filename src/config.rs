@@ -58,6 +58,9 @@ pub struct Config {
     pub http_timeout_seconds: u64,
     /// Signed requests at the same time, 1 to 10,000.
     pub http_in_flight: usize,
+    /// The file of operators and the hashes of their tokens: who may use the API at
+    /// `http_listen`. Not set: there is no API.
+    pub operators: Option<PathBuf>,
     /// Verbs of operators that need a second person: their names, or `money-and-goods` for all
     /// that send a command, or settle one without its participant. Separated by commas.
     pub second_person: String,
@@ -109,6 +112,7 @@ impl Default for Config {
             http_tls_certificate: None,
             http_tls_key: None,
             http_timeout_seconds: 10,
+            operators: None,
             release_per_second: 50,
             participant_limits: String::new(),
             second_person: "abandon".to_owned(),

@@ -14,6 +14,7 @@ mod dead;
 mod definitions;
 mod dev;
 mod open;
+mod operator_token;
 mod order;
 mod participant;
 mod participants;
@@ -78,6 +79,8 @@ enum Command {
     /// Look at messages that could not be processed; replay, correct and discard them.
     #[command(subcommand)]
     Dead(dead::Dead),
+    /// Make a token for the operators' API.
+    OperatorToken(operator_token::OperatorToken),
     /// Compare the participants' ledgers with the sagas.
     Audit(audit::Audit),
     /// Print what others build against: AsyncAPI, OpenAPI, JSON Schemas.
@@ -139,6 +142,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<End> {
         Command::Contract(command) => command.run(&config).await,
         Command::Dead(command) => command.run(&config).await,
         Command::Dashboards(command) => command.run(),
+        Command::OperatorToken(command) => command.run(),
         Command::Saga(command) => command.run(&config).await,
     }
 }

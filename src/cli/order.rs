@@ -6,11 +6,10 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{End, open, print_json};
-use crate::clock::rfc3339;
 use crate::config::Config;
-use crate::operate;
+use crate::operate::{self, Line};
 use crate::saga::{Millis, SagaId, Status, Time};
-use crate::store::{Filter, Stored};
+use crate::store::Filter;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Order {
@@ -145,54 +144,32 @@ impl List {
         let is_full = page.len() > limit;
         page.truncate(limit);
         let next = if is_full { page.last().map(|last| last.saga.id.0) } else { None };
+        let lines: Vec<Line> = page.iter().map(|stored| operate::line(stored, now)).collect();
         if self.json {
-            let orders: Vec<_> = page.iter().map(|stored| summary(stored, now)).collect();
-            print_json(&json!({ "orders": orders, "after": next }))?;
+            print_json(&json!({ "orders": lines, "after": next }))?;
             return Ok(End::Good);
         }
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
         table.set_header(["ORDER", "TENANT", "STATUS", "ATTENTION", "AGE", "DEFINITION"]);
-        for stored in &page {
-            let age = operate::age(stored.saga.started_at, stored.saga.ended_at.unwrap_or(now));
+        for line in &lines {
             table.add_row([
-                stored.order.order_id.clone(),
-                stored.order.tenant.clone(),
-                stored.saga.status.as_str().to_owned(),
-                codes(stored).join(", "),
-                age,
-                format!("{} v{}", stored.order.definition, stored.order.definition_version),
+                line.order_id.clone(),
+                line.tenant_id.clone(),
+                line.status.to_owned(),
+                line.attention.join(", "),
+                operate::span(Millis(line.age_seconds * 1_000)),
+                format!("{} v{}", line.definition, line.definition_version),
             ]);
         }
         println!("{}", table.trim_fmt());
         match next {
             Some(saga) => println!("\nmore: --after {saga}"),
-            None if page.len() == 1 => println!("\n1 order"),
-            None => println!("\n{} orders", page.len()),
+            None if lines.len() == 1 => println!("\n1 order"),
+            None => println!("\n{} orders", lines.len()),
         }
         Ok(End::Good)
     }
-}
-
-fn codes(stored: &Stored) -> Vec<&'static str> {
-    stored.saga.attention.iter().map(|attention| attention.code.as_str()).collect()
-}
-
-fn summary(stored: &Stored, now: Time) -> serde_json::Value {
-    let ended = stored.saga.ended_at;
-    let Millis(age_ms) = ended.unwrap_or(now) - stored.saga.started_at;
-    json!({
-        "order_id": stored.order.order_id,
-        "tenant_id": stored.order.tenant,
-        "saga_id": stored.saga.id.0,
-        "status": stored.saga.status.as_str(),
-        "attention": codes(stored),
-        "definition": stored.order.definition,
-        "definition_version": stored.order.definition_version,
-        "started_at": rfc3339(stored.saga.started_at),
-        "ended_at": ended.map(rfc3339),
-        "age_seconds": age_ms / 1_000,
-    })
 }
 
 #[derive(Debug, Args)]

@@ -13,7 +13,7 @@ use super::definitions::{publish, publish_files};
 use super::{End, Misuse, log, open, signals};
 use crate::clock::{Busy, Clock, SystemClock};
 use crate::config::Config;
-use crate::http::{self, Accounts, Certificate, Doors};
+use crate::http::{self, Accounts, Certificate, Desk, Doors, Operators};
 use crate::store::Store;
 use crate::telemetry::Telemetry;
 use crate::worker::{Entrance, Shutdown, Worker, entrance, shutdown};
@@ -72,7 +72,9 @@ impl Run {
         let (entrance, reception) = entrance();
         let parts = (store.clone(), system_clock.clone() as Arc<dyn Clock>, telemetry.clone());
         let doors = doors(&config, entrance, parts, &shutdown).await?;
-        let mut served = tokio::spawn(http::serve(listener, telemetry.clone(), shutdown.clone()));
+        let desk = desk(&config, &store)?;
+        let serving = http::serve(listener, telemetry.clone(), shutdown.clone(), desk);
+        let mut served = tokio::spawn(serving);
         let bound = options.drain;
         let obeyed = tokio::spawn(signals::obey(stopper, bound));
         let worker = Worker {
@@ -102,6 +104,15 @@ impl Run {
         tracing::info!("worker stopped");
         Ok(End::Good)
     }
+}
+
+/// The operators' API, where operators are configured.
+fn desk(config: &Config, store: &Arc<dyn Store>) -> anyhow::Result<Option<Desk>> {
+    let Some(path) = &config.operators else { return Ok(None) };
+    let operators = Operators::open(path)
+        .map_err(|error| Misuse(format!("configuration: `operators`: {error}")))?;
+    let (store, source) = (store.clone(), config.worker().source);
+    Ok(Some(Desk { store, source, policy: config.second_person(), operators }))
 }
 
 type Parts = (Arc<dyn Store>, Arc<dyn Clock>, Arc<Telemetry>);

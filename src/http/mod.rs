@@ -2,12 +2,15 @@
 //!
 //! Two listeners. The public one ([`Doors`]) takes signed requests: orders, cancellations, the
 //! status of an order, couriers' scans; whatever they bring goes through the worker's entrance.
-//! The other one is for whoever runs the worker. `/healthz`: the process lives. `/readyz`: database and broker can be worked with; 503 and
-//! the trouble, part by part, while not. `/metrics`: Prometheus' text format.
+//! The other one is for whoever runs the worker. `/healthz`: the process lives. `/readyz`: database
+//! and broker can be worked with; 503 and the trouble, part by part, while not. `/metrics`:
+//! Prometheus' text format. `/api/v1`: the operators' API, where operators are configured.
 
 mod accounts;
+mod desk;
 mod door;
 mod listener;
+mod operators;
 mod orders;
 mod problem;
 mod shipments;
@@ -25,8 +28,10 @@ use serde_json::json;
 use tokio::net::TcpListener;
 
 pub use accounts::{Accounts, AccountsError};
+pub use desk::Desk;
 pub use door::{ACCOUNT, Bounds, Doors};
 pub use listener::{Certificate, CertificateError, serve_doors};
+pub use operators::{Operators, OperatorsError, token_hash};
 pub use problem::{Kind as ProblemKind, Problem};
 pub use signature::{Claim, ID, Key, SIGNATURE, TIMESTAMP};
 
@@ -50,12 +55,17 @@ pub async fn serve(
     listener: TcpListener,
     telemetry: Arc<Telemetry>,
     shutdown: Shutdown,
+    desk: Option<Desk>,
 ) -> std::io::Result<()> {
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .with_state(Seen { telemetry, shutdown });
+    let router = match desk {
+        Some(desk) => router.merge(desk::router(desk)),
+        None => router,
+    };
     axum::serve(listener, router).await
 }
 
@@ -108,7 +118,7 @@ mod tests {
         let telemetry = Arc::new(Telemetry::new());
         telemetry.part("database", None);
         let (stopper, shutdown) = crate::worker::shutdown();
-        let served = tokio::spawn(serve(listener, telemetry, shutdown));
+        let served = tokio::spawn(serve(listener, telemetry, shutdown, None));
         assert!(get(address, "/readyz").await.starts_with("HTTP/1.1 200"));
         stopper.drain();
         assert!(get(address, "/healthz").await.starts_with("HTTP/1.1 200"));

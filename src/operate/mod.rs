@@ -7,6 +7,7 @@ mod approval;
 mod ask;
 mod explain;
 pub mod letters;
+mod line;
 mod timeline;
 mod verbs;
 
@@ -17,6 +18,7 @@ use uuid::Uuid;
 pub use approval::{MONEY_AND_GOODS, Outcome, Policy, Request, approve, ask, requests, withdraw};
 pub use ask::{As, Ask};
 pub use explain::{Explanation, StepView, age, explain, span};
+pub use line::{Line, line};
 pub use timeline::{Entry, timelines};
 pub use verbs::{Answer, By, Deed, LegalVerb, Mode, perform};
 

@@ -237,7 +237,7 @@ pub async fn health_is_documented() {
     let address = listener.local_addr().expect("an address");
     let telemetry = Arc::new(Telemetry::new());
     let (stopper, stop) = shutdown();
-    let served = tokio::spawn(serve(listener, telemetry.clone(), stop));
+    let served = tokio::spawn(serve(listener, telemetry.clone(), stop, None));
     let document = document();
     let check = async |path: &str, status: u16| {
         let mut stream = TcpStream::connect(address).await.expect("it listens");

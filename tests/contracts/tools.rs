@@ -98,7 +98,7 @@ pub async fn made_up_requests_break_nothing() -> Result<(), String> {
     let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a port");
     let platform = listener.local_addr().expect("an address");
     let (_stopper, stop) = shutdown();
-    let served = tokio::spawn(serve(listener, world.telemetry.clone(), stop));
+    let served = tokio::spawn(serve(listener, world.telemetry.clone(), stop, None));
     let folder = tempfile::tempdir().expect("a folder");
     // Headers that are left out on purpose would be there all the same, once it is signed.
     let security =

@@ -42,6 +42,7 @@ pub fn the_summary_is_one_json_object() {
         "orders",
         "completed",
         "compensated",
+        "abandoned",
         "running",
         "attention",
         "dead_letters",
