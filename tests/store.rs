@@ -82,7 +82,7 @@ fn both() -> Vec<Case> {
             two_campaigns_started_at_once_share_no_letter replays_go_out_in_order_and_by_one_worker
             what_comes_of_replays_is_written_down_once
             a_campaign_changes_only_for_who_has_seen_it
-            letters_of_the_tables_before_are_still_there;
+            what_came_of_replays_is_kept_for_a_time letters_of_the_tables_before_are_still_there;
         shipments: a_shipment_is_found_by_its_tenant_and_courier_alone
             the_first_to_name_a_shipment_has_it every_scan_is_kept_once
             only_the_winner_has_shipments_and_scans;

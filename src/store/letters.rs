@@ -133,6 +133,10 @@ pub trait Letters: Send + Sync {
 
     /// Deletes up to `limit` letters that were closed at or before a time. How many.
     async fn purge_closed(&self, before: Time, limit: usize) -> Result<u64, StoreError>;
+
+    /// Deletes up to `limit` results of campaigns that were over at or before a time, and those
+    /// campaigns of which none is left. How many results. The audit stays.
+    async fn purge_results(&self, before: Time, limit: usize) -> Result<u64, StoreError>;
 }
 
 /// Which letters. Empty: all that are open.

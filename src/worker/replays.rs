@@ -52,7 +52,7 @@ const CLAIMS: u32 = 3;
 const INTERRUPTED: &str = "replay-interrupted";
 /// Campaigns that run at the same time; others wait until one of them is done.
 const CAMPAIGNS: usize = 20;
-/// How long closed letters are kept.
+/// How long closed letters are kept, and what came of replays.
 const KEPT: Millis = Millis(30 * 24 * 3_600_000);
 /// How often those that are older are looked for, and how many go at once.
 const PURGE: std::time::Duration = std::time::Duration::from_secs(600);
@@ -163,7 +163,9 @@ impl Replays {
         }
         if hand.purged.is_none_or(|purged| purged.elapsed() >= PURGE) {
             let before = Time(now.0.saturating_sub_unsigned(KEPT.0));
-            if letters.purge_closed(before, PURGED).await? < PURGED as u64 {
+            let closed = letters.purge_closed(before, PURGED).await?;
+            let results = letters.purge_results(before, PURGED).await?;
+            if closed.max(results) < PURGED as u64 {
                 hand.purged = Some(Instant::now());
             }
         }

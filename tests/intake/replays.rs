@@ -185,6 +185,16 @@ async fn a_command_goes_to_its_participant_again() {
     let view = replayed(&world, plan(LetterFilter::ids(&[id]))).await;
     assert_eq!(view.outcomes, BTreeMap::from([("published".to_owned(), 1)]));
     assert_eq!(world.command("o-1", "inventory.reserve").await.id, first.id);
+    // Where nobody has a queue it cannot go, and stays a dead letter.
+    let event = json!({ "order_id": "o-1" });
+    let command = Raw::event(Channel::Orders, "nobody.reserve.v1", "/makegood", &event);
+    let command = command.header("x-first-death-queue", "nobody.commands");
+    let id = buried(&world, 2, "dead", command).await;
+    let view = replayed(&world, plan(LetterFilter::ids(&[id]))).await;
+    assert_eq!(view.outcomes, BTreeMap::from([("failed".to_owned(), 1)]));
+    let (_, failures) = letters::campaign(&*world.store, view.campaign).await.unwrap();
+    assert_eq!((failures[0].letter, failures[0].reason.as_str()), (id, "not-published"));
+    assert!(letter(&world, id).await.closed.is_none());
     world.stop().await;
 }
 

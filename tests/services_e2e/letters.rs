@@ -8,7 +8,7 @@ use lapin::options::{
 };
 use lapin::types::ShortString;
 use makegood::broker::Channel;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::instance::shared;
 use crate::orders::{TENANT, mixed, payload};
@@ -149,6 +149,10 @@ pub async fn what_cannot_be_processed_is_kept_and_the_queue_moves_on(broker: &'s
     };
     assert_eq!(reasons(&found), reasons(&expected));
     assert!(found == expected, "the bodies are kept byte for byte");
+    // Where the broker's own letters belong is known by what it says about them.
+    let rehearse = ["dead", "replay", "--code", "delivery-limit", "--rehearse", "--json"];
+    let rehearsed: Value = serde_json::from_str(&stage.succeed(&rehearse).await).expect("JSON");
+    assert_eq!(rehearsed["outcomes"], json!({ "started": 1 }), "{rehearsed:#}");
     stage.ends_well(9).await;
     assert_eq!(worker.metric("makegood_dead_letters_total", "").await, 9.0);
     assert_eq!(worker.metric("makegood_dead_letters_total", "\"delivery-limit\"").await, 1.0);

@@ -367,6 +367,30 @@ pub async fn a_campaign_changes_only_for_who_has_seen_it(place: Place) {
     assert_eq!(store.letters().start(&campaign(0xc2), &all(), 9).await.unwrap(), 4);
 }
 
+pub async fn what_came_of_replays_is_kept_for_a_time(place: Place) {
+    let store = place.store().await;
+    let letters: Vec<DeadLetter> = (1..=3).map(|number| unreadable(number, "a")).collect();
+    store.bury(&letters).await.unwrap();
+    let (over, running) = (campaign(0xc1), campaign(0xc2));
+    for (made, filter) in [(&over, LetterFilter::ids(&[id(1), id(2)])), (&running, all())] {
+        store.letters().start(made, &filter, 9).await.unwrap();
+        release(&*store, made, 9, claim(ONE, 30)).await;
+    }
+    let results = [1, 2, 3].map(|letter| result(letter, Outcome::Failed));
+    store.letters().settle(ONE, &results, NOW).await.unwrap();
+    let done = current(&*store, &over).await;
+    let done = Campaign { state: CampaignState::Done, changed_at: later(5), ..done };
+    assert!(store.letters().change(&done, None).await.unwrap());
+    assert_eq!(store.letters().purge_results(later(4), 9).await.unwrap(), 0);
+    assert_eq!(store.letters().purge_results(later(5), 1).await.unwrap(), 1);
+    assert!(store.letters().campaign(over.id).await.unwrap().is_some(), "one result is left");
+    assert_eq!(store.letters().purge_results(later(5), 9).await.unwrap(), 1);
+    assert_eq!(store.letters().campaign(over.id).await.unwrap(), None);
+    assert_eq!(store.letters().deeds(over.id).await.unwrap().len(), 1, "the audit stays");
+    let of = ReplayedOf::Campaign(running.id);
+    assert_eq!(store.letters().replayed(of, false, 9).await.unwrap().len(), 1);
+}
+
 pub async fn letters_of_the_tables_before_are_still_there(place: Place) {
     let store = place.earlier_store().await;
     store.migrate().await.unwrap();

@@ -12,7 +12,7 @@ use super::{Chosen, Deed, campaign, plural};
 use crate::cli::{End, open, print_json};
 use crate::clock::wait;
 use crate::config::Config;
-use crate::operate::letters::{self, CampaignView, Rehearsed};
+use crate::operate::letters::{self, CampaignView, LetterError, Rehearsed};
 use crate::store::{LetterFilter, Plan, Store};
 
 /// The most letters a second that a campaign may be asked for.
@@ -191,7 +191,14 @@ async fn follow(store: Arc<dyn Store>, id: Uuid, json: bool) -> anyhow::Result<E
     let mut shown = None;
     let mut silent = 0;
     let (view, failures) = loop {
-        let (view, failures) = letters::campaign(&*store, id).await?;
+        let (view, failures) = match letters::campaign(&*store, id).await {
+            // The campaign does not end with a database that is away, and nor does this.
+            Err(LetterError::Store(error)) if error.is_transient() && shown.is_some() => {
+                wait(LOOK).await;
+                continue;
+            }
+            answer => answer?,
+        };
         let bar = shown.get_or_insert_with(|| bar(u64::from(view.letters)));
         if bar.position() == u64::from(view.settled) {
             silent += 1;

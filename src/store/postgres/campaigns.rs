@@ -216,6 +216,26 @@ impl Letters for PostgresStore {
     async fn purge_closed(&self, before: Time, limit: usize) -> Result<u64, StoreError> {
         letters::purge_closed(&self.connections, before, limit).await
     }
+
+    async fn purge_results(&self, before: Time, limit: usize) -> Result<u64, StoreError> {
+        let during = "purging the results of replays";
+        let results = sqlx::query(
+            "DELETE FROM replayed WHERE (campaign, letter_id) IN (
+                 SELECT r.campaign, r.letter_id FROM campaign c JOIN replayed r ON r.campaign = c.id
+                 WHERE c.state IN ('done', 'cancelled') AND c.changed_at <= $1 LIMIT $2
+             )",
+        );
+        let results = results.bind(before.0).bind(rows::limit(limit));
+        let purged = self.connections.execute(during, results).await?;
+        let campaigns = sqlx::query(
+            "DELETE FROM campaign c
+             WHERE c.state IN ('done', 'cancelled') AND c.changed_at <= $1
+               AND NOT EXISTS (SELECT 1 FROM replayed r WHERE r.campaign = c.id)
+               AND NOT EXISTS (SELECT 1 FROM replay r WHERE r.campaign = c.id)",
+        );
+        self.connections.execute(during, campaigns.bind(before.0)).await?;
+        Ok(purged)
+    }
 }
 
 /// A letter that is claimed by another campaign at this very moment goes with that one.

@@ -264,6 +264,29 @@ impl Letters for SqliteStore {
             letters::purge_closed(transaction, before, limit)
         })
     }
+
+    async fn purge_results(&self, before: Time, limit: usize) -> Result<u64, StoreError> {
+        self.connection.write("purging the results of replays", |transaction| {
+            let purged = execute(
+                transaction,
+                "DELETE FROM replayed WHERE (campaign, letter_id) IN (
+                     SELECT r.campaign, r.letter_id
+                     FROM campaign c JOIN replayed r ON r.campaign = c.id
+                     WHERE c.state IN ('done', 'cancelled') AND c.changed_at <= ?1 LIMIT ?2
+                 )",
+                params![before.0, rows::limit(limit)],
+            )?;
+            execute(
+                transaction,
+                "DELETE FROM campaign
+                 WHERE state IN ('done', 'cancelled') AND changed_at <= ?1
+                   AND NOT EXISTS (SELECT 1 FROM replayed r WHERE r.campaign = campaign.id)
+                   AND NOT EXISTS (SELECT 1 FROM replay r WHERE r.campaign = campaign.id)",
+                [before.0],
+            )?;
+            Ok(purged as u64)
+        })
+    }
 }
 
 const CHANGING: &str = "changing a campaign";
