@@ -77,6 +77,7 @@ pub(super) fn waits(step: &Step) -> impl Iterator<Item = &'static str> {
         Work::Obligation => (false, false, false),
     };
     let of = [
+        (is_sent, "held"),
         (is_sent, "sent"),
         (is_asked, "in-doubt"),
         (is_awaited, "awaiting"),
@@ -95,6 +96,9 @@ impl Telemetry {
         metrics.called.with_label_values(&[name]);
         for outcome in Status::ALL.into_iter().filter(|status| status.is_final()) {
             metrics.finished.with_label_values(&[name, outcome.as_str()]);
+        }
+        for (participant, _) in definition.commands() {
+            metrics.breakers.with_label_values(&[participant]);
         }
         for step in definition.steps() {
             for phase in waits(step).chain([Phase::Done.as_str()]) {
