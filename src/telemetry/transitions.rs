@@ -96,6 +96,7 @@ impl Telemetry {
         metrics.called.with_label_values(&[name]);
         for outcome in Status::ALL.into_iter().filter(|status| status.is_final()) {
             metrics.finished.with_label_values(&[name, outcome.as_str()]);
+            metrics.duration.with_label_values(&[name, outcome.as_str()]);
         }
         for (participant, _) in definition.commands() {
             metrics.breakers.with_label_values(&[participant]);

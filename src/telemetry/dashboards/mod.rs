@@ -247,10 +247,17 @@ fn messaging() -> Value {
                 format!("{} or vector(0)", rate("reason", "makegood_dead_letters_total", "")),
                 "{{reason}}",
             )]),
-        Panel::lines("Dead letters kept", "By reason.").asks([query(
-            "max by (reason) (makegood_dead_letters_stored) or vector(0)",
-            "{{reason}}",
-        )]),
+        Panel::lines("Dead letters kept", "Open ones by reason, and what came of replays a second.")
+            .asks([
+                query(
+                    "max by (reason) (makegood_dead_letters_stored) or vector(0)",
+                    "{{reason}}",
+                ),
+                query(
+                    format!("{} or vector(0)", rate("outcome", "makegood_replays_total", "")),
+                    "replayed: {{outcome}}",
+                ),
+            ]),
         Panel::lines("What changed nothing", "Duplicate, stale and late answers.")
             .in_unit("ops")
             .asks([
