@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use lapin::options::ConfirmSelectOptions;
 use serde_json::{Value, json};
 
 use crate::instance::{Instance, data, scripts, shared};
@@ -30,6 +31,7 @@ pub async fn prometheus_reads_the_metrics() {
     let rules = format!("rules={}", at_once().display());
     let prometheus = Instance::start("prometheus", "e2e", &[&target, &rules]).await;
     let channel = stage.channel().await.expect("RabbitMQ");
+    channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
     publish(&channel, "", "makegood.orders", "nonsense", b"{").await;
     stage.submit(1).await;
     stage.ends_well(1).await;
