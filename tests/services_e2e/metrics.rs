@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::instance::{Instance, data, scripts, shared};
 use crate::letters::publish;
-use crate::orders::{mixed, scripted};
+use crate::orders::{TENANT, mixed, scripted};
 use crate::process::{get, until};
 use crate::stage::Stage;
 
@@ -48,6 +48,8 @@ pub async fn prometheus_reads_the_metrics() {
     every_panel_has_data(&prometheus).await;
     those_alerts_fire_that_should(&prometheus).await;
     let (_, page) = get(worker.port, "/metrics").await.expect("an answer");
+    // Whose order it is stands in no label: each would be a series of its own for ever.
+    assert!(!page.contains("scraped") && !page.contains(TENANT), "{page}");
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), page).expect("written");
     let checked = Command::new(scripts().expect("they ran").join("prometheus.sh"))
