@@ -60,6 +60,8 @@
 //!   that nothing waits for: a mail server that is down holds up neither goods nor money.
 //! * **A push is answered from the lane that commits it**, so that many pushes share a commit, and
 //!   its receipt is derived from the saga: it is the same for ever, with no table of receipts.
+//! * **One worker at a time looks at what is stored, for the gauges**, and asks only indexes that
+//!   hold what is not at rest: a scan per scrape, or per worker, grows with every order that ended.
 //! * **The loan is reversed when everything else is back**, the stock included: a refused
 //!   compensation lets the order go on, and money that is back already cannot.
 

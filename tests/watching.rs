@@ -18,6 +18,7 @@ use libtest_mimic::{Arguments, Completion, Trial};
 fn main() -> ExitCode {
     let trials = vec![
         plain("dashboards::they_are_as_they_are_made", dashboards::they_are_as_they_are_made),
+        plain("dashboards::the_verb_writes_them", dashboards::the_verb_writes_them),
         plain("dashboards::no_step_is_forgotten", dashboards::no_step_is_forgotten),
         plain("dashboards::panels_do_not_overlap", dashboards::panels_do_not_overlap),
         tool("dashboards::they_are_of_grafanas_types", dashboards::they_are_of_grafanas_types),

@@ -47,6 +47,6 @@ pub struct Standing {
     pub outbox: u64,
     /// When the oldest message in the outbox was decided, of the [`OUTBOX_LOOKED_AT`] looked at.
     pub outbox_oldest: Option<Time>,
-    /// By reason, only those that occur.
+    /// Open ones by reason, only those that occur.
     pub dead_letters: Vec<(String, u64)>,
 }

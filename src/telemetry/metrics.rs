@@ -54,7 +54,7 @@ metrics! { Metrics:
     );
     finished: IntCounterVec = counters(
         "makegood_sagas_finished_total",
-        "Sagas that reached a final state.",
+        "Sagas that this worker brought to a final state.",
         &["definition", "outcome"]
     );
     duration: HistogramVec = histograms(

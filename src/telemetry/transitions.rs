@@ -77,6 +77,7 @@ pub(super) fn waits(step: &Step) -> impl Iterator<Item = &'static str> {
         Work::Obligation => (false, false, false),
     };
     let of = [
+        (is_sent, "held"),
         (is_sent, "sent"),
         (is_asked, "in-doubt"),
         (is_awaited, "awaiting"),
@@ -93,8 +94,13 @@ impl Telemetry {
         let name = definition.name();
         metrics.started.with_label_values(&[name]);
         metrics.called.with_label_values(&[name]);
-        for outcome in Status::ALL.into_iter().filter(|status| status.is_final()) {
+        // What an operator abandons ends in the operator's process, and is kept in the audit.
+        for outcome in [Status::Completed, Status::Compensated] {
             metrics.finished.with_label_values(&[name, outcome.as_str()]);
+            metrics.duration.with_label_values(&[name, outcome.as_str()]);
+        }
+        for (participant, _) in definition.commands() {
+            metrics.breakers.with_label_values(&[participant]);
         }
         for step in definition.steps() {
             for phase in waits(step).chain([Phase::Done.as_str()]) {

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use lapin::options::ConfirmSelectOptions;
 use serde_json::{Value, json};
 
 use crate::instance::{Instance, data, scripts, shared};
 use crate::letters::publish;
-use crate::orders::{mixed, scripted};
+use crate::orders::{TENANT, mixed, scripted};
 use crate::process::{get, until};
 use crate::stage::Stage;
 
@@ -30,6 +31,7 @@ pub async fn prometheus_reads_the_metrics() {
     let rules = format!("rules={}", at_once().display());
     let prometheus = Instance::start("prometheus", "e2e", &[&target, &rules]).await;
     let channel = stage.channel().await.expect("RabbitMQ");
+    channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
     publish(&channel, "", "makegood.orders", "nonsense", b"{").await;
     stage.submit(1).await;
     stage.ends_well(1).await;
@@ -46,6 +48,8 @@ pub async fn prometheus_reads_the_metrics() {
     every_panel_has_data(&prometheus).await;
     those_alerts_fire_that_should(&prometheus).await;
     let (_, page) = get(worker.port, "/metrics").await.expect("an answer");
+    // Whose order it is stands in no label: each would be a series of its own for ever.
+    assert!(!page.contains("scraped") && !page.contains(TENANT), "{page}");
     let file = tempfile::NamedTempFile::new().expect("a file");
     std::fs::write(file.path(), page).expect("written");
     let checked = Command::new(scripts().expect("they ran").join("prometheus.sh"))

@@ -35,6 +35,31 @@ pub fn they_are_as_they_are_made() {
     assert_eq!(names("grafana", ".json"), made, "a dashboard that nobody makes");
 }
 
+/// Whoever adds a definition makes its dashboard; one that is flawed makes none.
+pub fn the_verb_writes_them() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |definition: &Path| {
+        Command::new(env!("CARGO_BIN_EXE_makegood"))
+            .args([Path::new("dashboards"), &folder.path().join("made"), definition])
+            .current_dir(&folder)
+            .stdin(Stdio::null())
+            .output()
+            .expect("the binary starts")
+    };
+    let made = write(&project("sagas/order-fulfilment.toml"));
+    assert!(made.status.success(), "{made:?}");
+    for name in ["overview.json", "saga-order-fulfilment.json"] {
+        let said = String::from_utf8_lossy(&made.stdout);
+        assert!(said.contains(name), "{said}");
+        let written = std::fs::read_to_string(folder.path().join("made").join(name));
+        assert_eq!(written.expect("a dashboard"), read(&format!("grafana/{name}")));
+    }
+    let flawed = folder.path().join("flawed.toml");
+    std::fs::write(&flawed, "name = \"flawed\"\n").expect("written");
+    assert_eq!(write(&flawed).status.code(), Some(1), "a finding");
+    assert_eq!(write(Path::new("nowhere.toml")).status.code(), Some(2), "a wrong name");
+}
+
 /// The row of each step is there, and asks about that step.
 pub fn no_step_is_forgotten() {
     for definition in definitions() {

@@ -25,6 +25,8 @@ pub(super) async fn take_duty(
     Ok(connections.execute("taking a duty", query).await? == 1)
 }
 
+/// Measured with a million sagas: of which 20,000 have not ended, 3 to 8 ms (counting all of them
+/// took 200); of which none has ended, and none of whose pages was vacuumed since, about a second.
 /// The connection's statement timeout bounds it.
 const STANDING: &str = "
 SELECT 'active', status, NULL, count(*), min(started)

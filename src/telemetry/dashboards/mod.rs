@@ -122,11 +122,13 @@ fn overview() -> Value {
             query(quantile("0.99", "", "makegood_timer_lag_seconds", ""), "late p99"),
             query("max(makegood_timers_overdue_seconds)", "overdue"),
         ]),
-        Panel::lines("Workers", "Those that run, by version.").wide(12).asks([query(
+        Panel::lines("Participants that are away", "1 while a participant answers nobody.")
+            .asks([query("max by (participant) (makegood_breaker_open)", "{{participant}}")]),
+        Panel::lines("Workers", "Those that run, by version.").asks([query(
             "count by (version) (makegood_build_info)",
             "{{version}}",
         )]),
-        Panel::lines("Parts at work", "1 where every worker has that part at work.").wide(12).asks([
+        Panel::lines("Parts at work", "1 where every worker has that part at work.").asks([
             query("min by (part) (makegood_connected)", "{{part}}"),
         ]),
     ];
@@ -245,10 +247,17 @@ fn messaging() -> Value {
                 format!("{} or vector(0)", rate("reason", "makegood_dead_letters_total", "")),
                 "{{reason}}",
             )]),
-        Panel::lines("Dead letters kept", "By reason.").asks([query(
-            "max by (reason) (makegood_dead_letters_stored) or vector(0)",
-            "{{reason}}",
-        )]),
+        Panel::lines("Dead letters kept", "Open ones by reason, and what came of replays a second.")
+            .asks([
+                query(
+                    "max by (reason) (makegood_dead_letters_stored) or vector(0)",
+                    "{{reason}}",
+                ),
+                query(
+                    format!("{} or vector(0)", rate("outcome", "makegood_replays_total", "")),
+                    "replayed: {{outcome}}",
+                ),
+            ]),
         Panel::lines("What changed nothing", "Duplicate, stale and late answers.")
             .in_unit("ops")
             .asks([
