@@ -71,6 +71,28 @@ fn explain_says_what_an_order_waits_for() {
 }
 
 #[test]
+fn an_order_is_drawn_as_a_sequence() {
+    let place = small_run();
+    let drawn = place.makegood(&["explain", "o-undone", "--diagram"]).exits(0).stdout;
+    let lines: Vec<&str> = drawn.lines().map(str::trim).collect();
+    assert_eq!(lines[0], "sequenceDiagram");
+    let actors: Vec<&str> =
+        lines.iter().filter_map(|line| line.strip_prefix("participant ")).collect();
+    assert_eq!(actors, ["world", "makegood", "inventory", "loan"]);
+    let at = |line: &str| {
+        lines.iter().position(|known| *known == line).unwrap_or_else(|| panic!("{line}: {drawn}"))
+    };
+    let told = [
+        "world->>makegood: the order is paid",
+        "makegood->>inventory: inventory.reserve",
+        "inventory-->>makegood: inventory.reserve: rejected, OUT_OF_STOCK",
+        "makegood->>loan: loan.reverse",
+        "loan-->>makegood: loan.reverse: success",
+    ];
+    assert!(told.map(at).is_sorted(), "{drawn}");
+}
+
+#[test]
 fn an_order_is_shown_with_its_timeline() {
     let place = small_run();
     let shown = place.makegood(&["order", "show", "o-undone"]).exits(0);

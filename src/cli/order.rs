@@ -56,12 +56,20 @@ pub(super) struct Subject {
 pub(super) struct Explain {
     #[command(flatten)]
     subject: Subject,
+    /// Draw what happened as a Mermaid sequence diagram instead.
+    #[arg(long, conflicts_with = "json")]
+    diagram: bool,
 }
 
 impl Explain {
     pub async fn run(self, config: &Config) -> anyhow::Result<End> {
         let Subject { order, tenant, place, json } = self.subject;
         let store = place.look(config).await?;
+        if self.diagram {
+            let diagrams = operate::diagrams(&*store, &order, tenant.as_deref()).await?;
+            print!("{}", diagrams.join("\n"));
+            return Ok(End::Good);
+        }
         let explained = operate::explain(&*store, &order, tenant.as_deref()).await?;
         if json {
             print_json(&explained)?;

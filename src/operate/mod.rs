@@ -8,6 +8,7 @@ mod ask;
 mod explain;
 pub mod letters;
 mod line;
+mod sequence;
 mod timeline;
 mod verbs;
 
@@ -19,6 +20,7 @@ pub use approval::{MONEY_AND_GOODS, Outcome, Policy, Request, approve, ask, requ
 pub use ask::{As, Ask};
 pub use explain::{Explanation, StepView, age, explain, span};
 pub use line::{Line, line};
+pub use sequence::diagrams;
 pub use timeline::{Entry, timelines};
 pub use verbs::{Answer, By, Deed, LegalVerb, Mode, perform};
 

@@ -28,7 +28,7 @@ pub struct Entry {
 }
 
 /// Silence that is worth showing.
-const GAP: Millis = Millis::HOUR;
+pub(super) const GAP: Millis = Millis::HOUR;
 
 /// The timelines of an order's sagas, in the order in which `explain` tells of them.
 ///
@@ -87,10 +87,10 @@ fn signature(deed: &AuditRow) -> String {
 
 /// The commands sent so far, so that a reply can be named by what it answers.
 #[derive(Default)]
-struct Sent(Vec<(CommandId, String)>);
+pub(super) struct Sent(Vec<(CommandId, String, String)>);
 
 impl Sent {
-    fn note(&mut self, definition: &Definition, saga: SagaId, effect: &Effect) {
+    pub fn note(&mut self, definition: &Definition, saga: SagaId, effect: &Effect) {
         let (step, direction, generation) = match effect {
             Effect::Send { step, direction, generation, .. } => (*step, *direction, *generation),
             Effect::Probe { step, generation } => (*step, Direction::Forward, *generation),
@@ -98,15 +98,21 @@ impl Sent {
         };
         let Some(step) = definition.steps().get(step) else { return };
         let id = CommandId::of(saga, &step.name, direction, generation);
-        if let Some((_, command)) = step.command(direction)
-            && !self.0.iter().any(|(known, _)| *known == id)
+        if let Some((participant, command)) = step.command(direction)
+            && self.whose(id).is_none()
         {
-            self.0.push((id, command.to_owned()));
+            self.0.push((id, participant.to_owned(), command.to_owned()));
         }
     }
 
+    /// The participant that got it, and what the command is called.
+    pub fn whose(&self, id: CommandId) -> Option<(&str, &str)> {
+        let (_, participant, command) = self.0.iter().find(|(known, ..)| *known == id)?;
+        Some((participant, command))
+    }
+
     fn name(&self, id: CommandId) -> &str {
-        self.0.iter().find(|(known, _)| *known == id).map_or("a command", |(_, name)| name)
+        self.whose(id).map_or("a command", |(_, command)| command)
     }
 }
 
