@@ -1,10 +1,12 @@
-//! What those on call look at: dashboards, alerts and runbooks, held to the code and to each other.
+//! What those on call look at: counters, dashboards, alerts and runbooks, held to the code and to each other.
 //!
 //! The tools of others (Grafana's types, promtool) are used where they are; without them those
 //! cases are ignored, with the reason.
 
 #[path = "watching/alerts.rs"]
 mod alerts;
+#[path = "watching/counters.rs"]
+mod counters;
 #[path = "watching/dashboards.rs"]
 mod dashboards;
 #[path = "watching/runbooks.rs"]
@@ -17,6 +19,12 @@ use libtest_mimic::{Arguments, Completion, Trial};
 
 fn main() -> ExitCode {
     let trials = vec![
+        plain("counters::they_begin_at_zero", counters::they_begin_at_zero),
+        plain("counters::a_step_is_counted_as_it_goes", counters::a_step_is_counted_as_it_goes),
+        plain(
+            "counters::a_hold_is_no_call_and_a_deadline_is_one",
+            counters::a_hold_is_no_call_and_a_deadline_is_one,
+        ),
         plain("dashboards::they_are_as_they_are_made", dashboards::they_are_as_they_are_made),
         plain("dashboards::the_verb_writes_them", dashboards::the_verb_writes_them),
         plain("dashboards::no_step_is_forgotten", dashboards::no_step_is_forgotten),

@@ -135,7 +135,7 @@ pub trait Store: Send + Sync + 'static {
     /// The latest time in any journal: where simulated time goes on. Scans; not for the worker.
     async fn latest_time(&self) -> Result<Option<Time>, StoreError>;
 
-    /// How many of everything there are. Scans; not for the worker, but once at its start.
+    /// How many of everything there are. Scans; not for the worker.
     async fn counts(&self) -> Result<Counts, StoreError>;
 
     /// What is asked every few seconds.

@@ -83,7 +83,7 @@ impl Sweeper {
     }
 
     async fn is_anything_left(&self) -> bool {
-        self.store.counts().await.is_ok_and(|counts| counts.outbox > 0)
+        self.store.watch().standing().await.is_ok_and(|standing| standing.outbox > 0)
     }
 
     async fn claim(&self) -> Result<usize, StoreError> {
