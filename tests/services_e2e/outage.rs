@@ -29,7 +29,7 @@ enum Away {
 fn parts(away: &Away) -> &'static [&'static str] {
     match away {
         Away::Database => {
-            &["database", "definitions", "timers", "sweeper", "outbox", "dead-letters"]
+            &["database", "definitions", "timers", "sweeper", "outbox", "dead-letters", "replays"]
         }
         Away::Broker => &["orders", "replies", "facts", "dead", "relay"],
     }
