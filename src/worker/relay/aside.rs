@@ -75,10 +75,12 @@ impl Aside {
     ) {
         let mut known = self.known();
         for ((message, slip), answer) in messages.iter().zip(slips).zip(answers) {
-            if answer.is_ok() && !known.silent.is_empty() {
+            // An event that nobody listens to was confirmed all the same.
+            let is_confirmed = matches!(answer, Ok(()) | Err(PublishError::Unheard));
+            if is_confirmed && !known.silent.is_empty() {
                 known.silent.remove(&message.channel);
             }
-            if answer.is_ok() && !known.suspects.is_empty() {
+            if is_confirmed && !known.suspects.is_empty() {
                 known.suspects.remove(&slip.key);
             }
         }

@@ -289,6 +289,24 @@ async fn large_messages_go_out_in_several_portions() {
     world.ends().await;
 }
 
+/// Events stood behind a silent queue, and nobody listens to them: that they come back is a
+/// confirm like any other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_that_nobody_hears_do_not_stay_set_aside() {
+    let event = |number: u16| posted(number, Channel::Events, &number.to_string(), 1);
+    let silent = BTreeMap::from([(Channel::Events, PublishError::Silent)]);
+    let mood = Mood { answers: silent, ..Mood::default() };
+    let mut world = World::new(mood, 1, vec![event(1)]).await;
+    world.until("the first is out", || world.broker.times("1") == 1).await;
+    for number in 2..=4 {
+        world.handle.send(event(number)).await;
+    }
+    world.broker.mood().answers = BTreeMap::from([(Channel::Events, PublishError::Unheard)]);
+    world.broker.patience.add_permits(10);
+    world.confirmed(3).await;
+    world.ends().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_that_nobody_hears_is_done_with_and_counted() {
     let unheard = BTreeMap::from([(Channel::Events, PublishError::Unheard)]);
