@@ -123,8 +123,8 @@ async fn a_database_that_is_away_is_told_and_nothing_is_taken_twice() {
     assert_eq!(world.written().await, (0, 0));
     world.is_away.store(false, Ordering::Relaxed);
     until(async || world.written().await.0 == 1).await;
-    world.push(order("o-1").to_string()).await.is(200);
     until(async || world.telemetry.health.report().0).await;
+    world.push(order("o-1").to_string()).await.is(200);
     world.push(order("o-2").to_string()).await.is(201);
     assert_eq!(world.written().await, (2, 0));
     world.stop().await;
