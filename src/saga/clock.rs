@@ -68,20 +68,17 @@ fn command_clocks(turn: &mut Turn<'_>, step: usize, mut wait: Wait, due: Due) {
     if due(turn, wait.give_up_at) {
         return in_doubt(turn, step, wait, asking);
     }
-    let resends = due(turn, wait.resend_at);
-    if resends {
-        wait.attempt = wait.attempt.saturating_add(1);
-        wait.postponed = false;
-        let pause = turn.backoff(step, Direction::Forward, wait.attempt);
-        wait.resend_at = Some(turn.now + pause);
-    }
     turn.saga.steps[step].phase = if asking { Phase::Asking(wait) } else { Phase::Sent(wait) };
-    if resends && asking {
+    if !due(turn, wait.resend_at) {
+        return;
+    }
+    let attempt = turn.next_attempt(step);
+    if asking {
         turn.probe(step);
     }
     // A command in doubt is only asked after, until it is compensated or, forward only, sent on.
-    if resends && (!asking || forward_only(turn, step)) {
-        turn.send(step, Direction::Forward, wait.attempt);
+    if !asking || forward_only(turn, step) {
+        turn.send(step, Direction::Forward, attempt);
     }
 }
 
@@ -123,18 +120,9 @@ fn compensation_clocks(
         wait.give_up_at = None;
         turn.raise(Some(step), AttentionCode::CompensationStuck, Origin::Clock);
     }
-    let resends = due(turn, wait.resend_at);
-    if resends {
-        wait.attempt = wait.attempt.saturating_add(1);
-        wait.postponed = false;
-        let pause = turn.backoff(step, Direction::Compensate, wait.attempt);
-        wait.resend_at = Some(turn.now + pause);
-        let state = &mut turn.saga.steps[step];
-        state.undo = state.undo.saturating_add(u16::from(renew));
-    }
-    let renew = renew && !resends;
     turn.saga.steps[step].phase = Phase::Undoing { wait, forward, renew };
-    if resends {
-        turn.send(step, Direction::Compensate, wait.attempt);
+    if due(turn, wait.resend_at) {
+        let attempt = turn.next_attempt(step);
+        turn.send(step, Direction::Compensate, attempt);
     }
 }

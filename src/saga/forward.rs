@@ -17,8 +17,7 @@ impl Turn<'_> {
     /// come first: one that fails by a known fact turns the saga back before commands go out. A
     /// pivot among them comes before those: once it is done, they turn nothing back.
     pub fn advance(&mut self) {
-        let goes_forward = self.saga.status == Status::Running && self.saga.cause.is_none();
-        if !goes_forward || self.saga.is_held() {
+        if !self.goes_forward() || self.saga.is_held() {
             return;
         }
         loop {
@@ -34,7 +33,7 @@ impl Turn<'_> {
             let Some(step) = ready.min_by_key(precedence) else { break };
             self.begin(step);
             // A step that fails as it begins may have turned the saga back.
-            if self.saga.status != Status::Running || self.saga.cause.is_some() {
+            if !self.goes_forward() {
                 return;
             }
         }

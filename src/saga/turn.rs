@@ -3,7 +3,8 @@
 use super::identity::spread;
 use super::{
     Announcement, Attention, AttentionCode, Definition, Direction, Effect, Ignored, Millis, Moment,
-    OrderState, Origin, Phase, Saga, Step, StepSet, Time, Transition, Verdict, Wait, Work, state,
+    OrderState, Origin, Phase, Saga, Status, Step, StepSet, Time, Transition, Verdict, Wait, Work,
+    state,
 };
 
 #[derive(Clone)]
@@ -110,6 +111,39 @@ impl<'a> Turn<'a> {
             give_up_at: state::after(self.now, give_up),
             deadline_at: state::after(self.now, deadline),
         }
+    }
+
+    /// Nothing turns the saga back, or will as soon as a pivot that is under way has answered.
+    pub fn goes_forward(&self) -> bool {
+        self.saga.status == Status::Running && self.saga.cause.is_none()
+    }
+
+    /// Counts one more attempt at what is out, and winds up the clock of the one after it. What
+    /// was refused for good is tried under a new id. Whoever calls sends it.
+    pub fn next_attempt(&mut self, step: usize) -> u16 {
+        let state = &mut self.saga.steps[step];
+        let (Phase::Sent(wait) | Phase::Asking(wait) | Phase::Undoing { wait, .. }) =
+            &mut state.phase
+        else {
+            return 0;
+        };
+        wait.attempt = wait.attempt.saturating_add(1);
+        wait.postponed = false;
+        let attempt = wait.attempt;
+        let direction = match &mut state.phase {
+            Phase::Undoing { renew, .. } => {
+                state.undo = state.undo.saturating_add(u16::from(std::mem::take(renew)));
+                Direction::Compensate
+            }
+            _ => Direction::Forward,
+        };
+        let next = self.now + self.backoff(step, direction, attempt);
+        if let Phase::Sent(wait) | Phase::Asking(wait) | Phase::Undoing { wait, .. } =
+            &mut self.saga.steps[step].phase
+        {
+            wait.resend_at = Some(next);
+        }
+        attempt
     }
 
     /// How long to wait after the given attempt.

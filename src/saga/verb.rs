@@ -6,7 +6,7 @@
 use super::turn::Turn;
 use super::{
     Announcement, AttentionCode, Definition, Direction, Effect, Forward, Input, Origin, Phase,
-    Refusal, Saga, Status, StepSet, Time, Transition, Verdict, Wait, Work, decide,
+    Refusal, Saga, Status, StepSet, Time, Transition, Verdict, Work, decide,
 };
 
 /// What an operator may ask of one saga, beside [`Input::Cancel`]. Steps are indices.
@@ -278,22 +278,7 @@ fn again(turn: &mut Turn<'_>, step: usize) {
         Phase::Undoing { .. } => Direction::Compensate,
         _ => Direction::Forward,
     };
-    let state = &mut turn.saga.steps[step];
-    let (Phase::Sent(wait) | Phase::Asking(wait) | Phase::Undoing { wait, .. }) = &mut state.phase
-    else {
-        return;
-    };
-    let attempt = wait.attempt.saturating_add(1);
-    *wait = Wait { attempt, postponed: false, ..*wait };
-    if let Phase::Undoing { renew, .. } = &mut state.phase {
-        state.undo = state.undo.saturating_add(u16::from(std::mem::take(renew)));
-    }
-    let resend_at = Some(turn.now + turn.backoff(step, direction, attempt));
-    let state = &mut turn.saga.steps[step];
-    if let Phase::Sent(wait) | Phase::Asking(wait) | Phase::Undoing { wait, .. } = &mut state.phase
-    {
-        wait.resend_at = resend_at;
-    }
+    let attempt = turn.next_attempt(step);
     if matches!(turn.phase(step), Phase::Asking(_)) {
         turn.probe(step);
     }
@@ -339,8 +324,7 @@ fn skip(turn: &mut Turn<'_>, step: usize) -> bool {
         Phase::Failed { .. } | Phase::Undone => turn.is_left(step),
         _ => false,
     };
-    let goes_forward = turn.saga.status == Status::Running && turn.saga.cause.is_none();
-    if !is_open || !goes_forward {
+    if !is_open || !turn.goes_forward() {
         return false;
     }
     turn.settled_by_hand(step);
@@ -358,10 +342,9 @@ impl Turn<'_> {
     /// the pivot, its compensation was refused, or it is an obligation that was undone in an order
     /// that goes forward after all.
     fn is_left(&self, step: usize) -> bool {
-        let goes_forward = self.saga.status == Status::Running && self.saga.cause.is_none();
         match self.phase(step) {
-            Phase::Failed { .. } => goes_forward,
-            Phase::Undone => goes_forward && self.step(step).work == Work::Obligation,
+            Phase::Failed { .. } => self.goes_forward(),
+            Phase::Undone => self.goes_forward() && self.step(step).work == Work::Obligation,
             Phase::Refused { .. } => true,
             _ => false,
         }
