@@ -5,9 +5,9 @@ use std::fmt::Write;
 
 use super::ask::told as verb_told;
 use super::explain::span;
-use super::timeline::{GAP, Sent, told};
+use super::timeline::{GAP, Sent, answer, told};
 use super::{OperateError, definition_of, definitions, sagas_of};
-use crate::saga::{Definition, Direction, Effect, Input, Outcome, ProbeState, Reply, SagaId, Time};
+use crate::saga::{Definition, Direction, Effect, Input, ProbeState, Reply, SagaId, Time};
 use crate::store::{JournalRow, Store};
 
 /// How Makegood itself is called in a diagram.
@@ -72,7 +72,7 @@ fn actors<'a>(definition: &'a Definition, lines: &[String]) -> Vec<&'a str> {
 }
 
 fn came_in(definition: &Definition, input: &Input, sent: &Sent) -> Option<String> {
-    let answer = |participant: &str, words: String| format!("{participant}-->>{US}: {words}");
+    let said = |participant: &str, words: String| format!("{participant}-->>{US}: {words}");
     Some(match input {
         Input::Start => format!("{WORLD}->>{US}: the order is paid"),
         Input::Fact(fact) => format!("{WORLD}->>{US}: {}", plain(&fact.kind)),
@@ -83,14 +83,7 @@ fn came_in(definition: &Definition, input: &Input, sent: &Sent) -> Option<String
         Input::Clock => return None,
         Input::Reply(Reply { command, outcome, .. }) => {
             let (participant, command) = sent.whose(*command)?;
-            let words = match outcome {
-                Outcome::Success => "success".to_owned(),
-                Outcome::Rejected { code } => format!("rejected, {}", plain(code)),
-                Outcome::Retry => "try again later".to_owned(),
-                Outcome::Refused { code } => format!("refused, {}", plain(code)),
-                Outcome::NothingToDo => "nothing to do".to_owned(),
-            };
-            answer(participant, format!("{command}: {words}"))
+            said(participant, format!("{command}: {}", plain(&answer(outcome))))
         }
         Input::Probed { command, state, .. } => {
             let (participant, command) = sent.whose(*command)?;
@@ -99,7 +92,7 @@ fn came_in(definition: &Definition, input: &Input, sent: &Sent) -> Option<String
                 ProbeState::NotApplied => "was not applied",
                 ProbeState::Unknown => "is not known",
             };
-            answer(participant, format!("{command} {words}"))
+            said(participant, format!("{command} {words}"))
         }
     })
 }

@@ -116,18 +116,22 @@ impl Sent {
     }
 }
 
+/// A participant's answer as a person reads it.
+pub(super) fn answer(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Success => "success".to_owned(),
+        Outcome::Rejected { code } => format!("rejected, {code}"),
+        Outcome::Retry => "try again later".to_owned(),
+        Outcome::Refused { code } => format!("refused, {code}"),
+        Outcome::NothingToDo => "nothing to do".to_owned(),
+    }
+}
+
 fn happened(definition: &Definition, input: &Input, sent: &Sent) -> String {
     match input {
         Input::Start => "the order is paid".to_owned(),
         Input::Reply(Reply { command, outcome, .. }) => {
-            let command = sent.name(*command);
-            match outcome {
-                Outcome::Success => format!("{command}: success"),
-                Outcome::Rejected { code } => format!("{command}: rejected, {code}"),
-                Outcome::Retry => format!("{command}: try again later"),
-                Outcome::Refused { code } => format!("{command}: refused, {code}"),
-                Outcome::NothingToDo => format!("{command}: nothing to do"),
-            }
+            format!("{}: {}", sent.name(*command), answer(outcome))
         }
         Input::Probed { command, state, .. } => {
             let state = match state {
