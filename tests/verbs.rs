@@ -174,3 +174,20 @@ fn money_and_goods_may_need_a_second_person_always() {
     place.write("makegood.toml", "second_person = 'explode'");
     place.makegood(&verb(&["hold", "o-silent"])).exits(2).complains(&["`second_person`"]);
 }
+
+/// The courier's scans find the parcel that an operator says was booked.
+#[test]
+fn a_parcel_that_was_booked_by_hand_is_known() {
+    let place = Place::new();
+    place.orders("orders.ndjson", &[order("o-1", &json!({ "dispatch": "silent" }))]);
+    place.makegood(&["dev", "--orders", "orders.ndjson", "--until", "quiet"]).exits(0);
+    let parcel = r#"{"shipment_id":"S-77","courier":"jadlog"}"#;
+    let resolve = ["resolve", "o-1", "--step", "dispatch", "--as", "success", "--result", parcel];
+    place.makegood(&verb(&resolve)).exits(0).says(&["resolve: done"]);
+    let database = rusqlite::Connection::open(place.path(".makegood/makegood.db")).expect("opened");
+    let sql = "SELECT courier, shipment_id, order_id FROM shipment";
+    let known: (String, String, String) = database
+        .query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .expect("a shipment");
+    assert_eq!(known, ("jadlog".into(), "S-77".into(), "o-1".into()));
+}

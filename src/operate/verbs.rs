@@ -14,6 +14,7 @@ use crate::saga::{
 };
 use crate::store::{AuditRow, Change, JournalRow, OutboxRow, Store, Stored, Written};
 use crate::worker::message::{Setting, postings};
+use crate::worker::shipments::Booked;
 use crate::worker::{UNCLAIMED, bucket};
 
 /// How often a saga that changes meanwhile is decided again.
@@ -166,11 +167,13 @@ impl Office<'_> {
     ) -> Result<Option<Change>, OperateError> {
         let (mut saga, mut version) = (stored.saga.clone(), stored.version);
         let (mut journal, mut outbox): (Vec<JournalRow>, Vec<OutboxRow>) = (vec![], vec![]);
+        let mut booked = Booked::default();
         for input in self.ask.inputs(definition, &saga, now)? {
             let transition = decide(definition, &saga, &input, now);
             if transition.verdict != Verdict::Applied {
                 continue;
             }
+            booked.note(definition, &stored.order, &saga, &transition.saga);
             (saga, version) = (transition.saga, version + 1);
             let setting = Setting {
                 source: self.source,
@@ -198,7 +201,7 @@ impl Office<'_> {
             from_version: stored.version,
             order: None,
             revived: Vec::new(),
-            shipments: Vec::new(),
+            shipments: booked.shipments,
             scans: Vec::new(),
             audit: Some(self.audit(now)),
             saga,

@@ -28,7 +28,7 @@ pub mod message;
 mod rehearsal;
 mod relay;
 mod replays;
-mod shipments;
+pub mod shipments;
 mod shutdown;
 mod subscription;
 mod sweeper;

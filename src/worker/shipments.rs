@@ -8,7 +8,7 @@ use crate::store::{OrderRow, ScanRow, ShipmentRow};
 
 /// What the steps booked that are done now and were not before.
 #[derive(Debug, Default)]
-pub(super) struct Booked {
+pub struct Booked {
     pub shipments: Vec<ShipmentRow>,
     /// The steps whose results do not name what they booked. They are done all the same: the
     /// goods are on their way, only nobody can scan them.
